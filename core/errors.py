@@ -1,0 +1,172 @@
+"""Every error that we raise on purpose.
+
+ZhenfuError
+├── RequestError                our caller must change something; `code` is stable, the sentence comes from texts.py
+│   ├── InvalidRequest          the request itself is malformed
+│   ├── NotSignedIn             no valid session
+│   ├── NotFound                nothing there that this caller may see
+│   ├── PatientNotBound         another family's bill or patient
+│   ├── BindingRefused          the HIS does not know this person or phone, or too many are bound
+│   ├── BillNotPayable          lapsed, paid, cancelled, insured-only …; `reason` says which
+│   ├── AmountChanged           the HIS's amount is not the one that was shown
+│   ├── PaymentOpenElsewhere    another attempt holds the bill and could not be closed; going on is possible
+│   ├── AlreadyPaid             the bill has been paid; nothing more to do
+│   ├── MethodNotAvailable      this way of paying is switched off here
+│   ├── IdempotencyConflict     same key, other request
+│   ├── StillWorking            same key, first request still under way
+│   ├── TooManyRequests         a limit was reached; try later
+│   ├── HospitalUnavailable     the HIS could not be asked now
+│   └── ChannelUnavailable      the channel could not be asked now
+├── CounterpartyError           what a counterparty did to a call; answers "may money have moved?"
+│   ├── NotReached              no: the request never left
+│   ├── Refused                 no, and why; `final` when code and status are in the adapter's closed list
+│   └── OutcomeUnknown          maybe: ask, never resend blindly
+└── ConfigurationError          the operator must change something before the program can run
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from core.money import Fen
+
+
+class ZhenfuError(Exception):
+    """Something went wrong in a way we know."""
+
+
+class RequestError(ZhenfuError):
+    """The caller must change something.
+
+    `code` is part of the API and never changes its meaning; `values` fill the sentence in texts.py.
+    """
+
+    code: ClassVar[str] = "request_error"
+
+    def __init__(self, **values: str | int) -> None:
+        self.values = values
+        super().__init__(self.code, values)
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed. Values: field, problem."""
+
+    code = "invalid_request"
+
+
+class NotSignedIn(RequestError):
+    """There is no valid session."""
+
+    code = "not_signed_in"
+
+
+class NotFound(RequestError):
+    """Nothing there that this caller may see."""
+
+    code = "not_found"
+
+
+class PatientNotBound(RequestError):
+    """This payer has not bound this patient."""
+
+    code = "patient_not_bound"
+
+
+class BindingRefused(RequestError):
+    """Binding refused. Values: reason (not_found | phone_differs | too_many | already_bound)."""
+
+    code = "binding_refused"
+
+
+class BillNotPayable(RequestError):
+    """The HIS does not accept payment for this bill. Values: reason, his_text."""
+
+    code = "bill_not_payable"
+
+
+class AmountChanged(RequestError):
+    """The amount at the HIS is no longer the one shown. Values: shown_fen, amount_fen."""
+
+    code = "amount_changed"
+
+    def __init__(self, *, shown_fen: Fen, amount_fen: Fen) -> None:
+        super().__init__(shown_fen=shown_fen, amount_fen=amount_fen)
+
+
+class PaymentOpenElsewhere(RequestError):
+    """Another attempt for this bill may still be paid. Values: until (HH:MM, Shanghai)."""
+
+    code = "payment_open_elsewhere"
+
+
+class AlreadyPaid(RequestError):
+    """This bill has been paid through us. Values: order_no."""
+
+    code = "already_paid"
+
+
+class MethodNotAvailable(RequestError):
+    """This way of paying is not offered here."""
+
+    code = "method_not_available"
+
+
+class IdempotencyConflict(RequestError):
+    """The same Idempotency-Key came with a different request."""
+
+    code = "idempotency_conflict"
+
+
+class StillWorking(RequestError):
+    """The first request with this Idempotency-Key is still being worked on."""
+
+    code = "still_working"
+
+
+class TooManyRequests(RequestError):
+    """A limit was reached. Values: retry_after_seconds."""
+
+    code = "too_many_requests"
+
+
+class HospitalUnavailable(RequestError):
+    """The HIS is down, silent, in maintenance, or too busy."""
+
+    code = "hospital_unavailable"
+
+
+class ChannelUnavailable(RequestError):
+    """The payment channel could not be asked; nobody was charged."""
+
+    code = "channel_unavailable"
+
+
+class CounterpartyError(ZhenfuError):
+    """A call to a counterparty did not end with an answer we can use."""
+
+
+class NotReached(CounterpartyError):
+    """The request never left: nothing can have happened."""
+
+
+class Refused(CounterpartyError):
+    """The counterparty said no.
+
+    `final` is true only when status and code are in the adapter's closed list and came in the
+    counterparty's own error format: then it is proof. Otherwise it only schedules the next question.
+    """
+
+    def __init__(self, code: str, message: str = "", *, final: bool = False, raw: bytes = b"") -> None:
+        self.code = code
+        self.message = message
+        self.final = final
+        self.raw = raw
+        super().__init__(code, message)
+
+
+class OutcomeUnknown(CounterpartyError):
+    """The request may have had its effect; only a question can tell."""
+
+
+class ConfigurationError(ZhenfuError):
+    """A setting is missing or wrong; the message says which and what to do."""
