@@ -1,0 +1,105 @@
+"""The one HTTP client for calls to counterparties: it answers "may anything have happened?" and nothing more.
+
+No redirects, no retries, a deadline for the whole call, a bound on the answer's size. A call while a database
+transaction is open is a mistake of ours and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+import aiohttp
+from yarl import URL
+
+from core.errors import NotReached, OutcomeUnknown
+from core.transactions import open_transaction
+
+ANSWER_BYTES_MAX = 4 << 20
+CONNECT_SECONDS = 5
+CONNECTIONS_MAX = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpRequest:
+    """`url` is sent exactly as given (already percent-encoded): what is signed is what leaves."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpReply:
+    """Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+
+
+class Transport(Protocol):
+    """Carries one request. Raises NotReached when nothing left us, OutcomeUnknown for any other silence."""
+
+    async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply: ...
+
+
+class HttpClient:
+    """A Transport over real connections."""
+
+    def __init__(self, *, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._connections_max = connections_max
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections_max),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply:
+        """One request, one answer. Raises NotReached or OutcomeUnknown, never an error of the library."""
+        if open_transaction.get():
+            raise RuntimeError("a counterparty was called while a database transaction was open")
+        try:
+            async with self._opened().request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=dict(request.headers),
+                data=request.body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=deadline_seconds, connect=min(CONNECT_SECONDS, deadline_seconds)),
+            ) as answer:
+                body = await answer.content.read(ANSWER_BYTES_MAX + 1)
+                while len(body) <= ANSWER_BYTES_MAX and (more := await answer.content.read(ANSWER_BYTES_MAX)):
+                    body += more
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise OutcomeUnknown("the answer is larger than we accept")
+                return HttpReply(
+                    status=answer.status,
+                    headers={name.lower(): value for name, value in answer.headers.items()},
+                    body=body,
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise NotReached(type(error).__name__) from error
+        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            raise OutcomeUnknown(type(error).__name__) from error
