@@ -179,16 +179,21 @@ class EmbeddedPostgres:
                 " root starts it: choose a folder outside root's home"
             )
         if not self._allowed("test", "-x", self._binaries / "postgres"):
-            install, copy = (
-                self._binaries.parent,
-                self.folder / f"programs-{self._binaries.parent.stat().st_mtime_ns}",
-            )
-            if not copy.exists():
-                unfinished = copy.with_suffix(".new")
-                shutil.rmtree(unfinished, ignore_errors=True)
-                shutil.copytree(install, unfinished, symlinks=True)
-                unfinished.rename(copy)
-            self._binaries = copy / "bin"
+            self._binaries = self._copy_programs()
+
+    def _copy_programs(self) -> Path:
+        """The installation and the libraries that a wheel keeps beside its package, laid out as before."""
+        install, site = self._binaries.parent, self._binaries.parents[2]
+        libraries = self._binaries.parents[1].with_suffix(".libs")
+        copy = self.folder / f"programs-{install.stat().st_mtime_ns}"
+        if not copy.exists():
+            unfinished = copy.with_suffix(".new")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            for part in (install, libraries):
+                if part.exists():
+                    shutil.copytree(part, unfinished / part.relative_to(site), symlinks=True)
+            unfinished.rename(copy)
+        return copy / self._binaries.relative_to(site)
 
     def _allowed(self, *test: str | Path) -> bool:
         return subprocess.run(test, cwd="/", check=False, **self._as_user).returncode == 0

@@ -1,0 +1,53 @@
+# `make run` and `make test` bring what they need; the other targets expect what one of them has made.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+POSTGRES_15 ?= /usr/lib/postgresql/15/bin
+SEED ?=
+SEEDS ?=
+export ZHENFU_TEST_POSTGRES ?= embedded
+
+UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes --no-annotate \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra build
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check crash lock format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
+
+run:  ## the whole hospital on this computer: every program, every counterparty, one page to play with
+	@PYTHON=$(PYTHON) deploy/bootstrap.sh run
+	$(BIN)/zhenfu sandbox
+
+test:  ## everything that must hold: check, all tests, then those with a database on PostgreSQL 15 too
+	@PYTHON=$(PYTHON) deploy/bootstrap.sh test
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+	ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(BIN)/python -m pytest -m "database and not browser"
+
+check:  ## layout, lint, types, and who imports whom; takes seconds, run it before each commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+crash:  ## days of payments with kills and faults: SEED=7 repeats one, SEEDS=200 runs as many new ones
+	$(BIN)/python -m tests.crash $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+
+lock:  ## newest versions that pyproject.toml allows, with their hashes
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(UV_COMPILE) --upgrade -o requirements.lock
+	$(UV_COMPILE) --upgrade --extra sandbox -c requirements.lock -o requirements-sandbox.lock
+	$(UV_COMPILE) --upgrade --extra sandbox --extra test -c requirements-sandbox.lock -o requirements-dev.lock
+	@! grep -nE '(https?|file)://|^ *--(index-url|extra-index-url|find-links)' requirements*.lock
+
+format:  ## lay out all code the same way and repair what lint can repair
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean:  ## remove what tools left behind; keeps .venv and the sandbox's data
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

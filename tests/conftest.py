@@ -1,0 +1,101 @@
+"""What every test can ask for; the work is done in tests/support, which needs no pytest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support import loopback  # noqa: E402  (the line above must come first)
+from tests.support.postgres import a_cluster, a_migrated_database, an_empty_database  # noqa: E402
+from tests.support.redis import a_redis_server  # noqa: E402
+from tests.support.serving import serve as serve_app  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+    from sanic import Sanic
+
+    from runtime.embedded_postgres import EmbeddedPostgres
+    from tests.support.postgres import Database
+    from tests.support.redis import RedisServer
+
+_KEPT_VARIABLES = frozenset({
+    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "PWD", "SHELL", "TERM", "TMPDIR", "USER",
+    "VIRTUAL_ENV", "COLUMNS", "LINES", "CI", "PYTHONHASHSEED", "PYTEST_VERSION", "PYTEST_CURRENT_TEST",
+    "ZHENFU_TEST_POSTGRES",
+})  # fmt: skip
+_DATABASE_FIXTURES = frozenset({"postgres", "database", "module_database", "empty_database"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    loopback.refuse_other_computers()
+    for name in set(os.environ) - _KEPT_VARIABLES:  # nobody's settings, proxies or keys reach a test
+        del os.environ[name]
+    os.environ["TZ"] = "America/New_York"  # neither UTC nor Shanghai: code that forgets the zone shows it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """One cluster for the whole run; its address, its superuser, and databases to be made in it."""
+    with a_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A migrated database for one test alone."""
+    with a_migrated_database(postgres) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A migrated database that the tests of one file share; what they write stays for the next one."""
+    with a_migrated_database(postgres) as database:
+        yield database
+
+
+@pytest.fixture
+def empty_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """Without a single table: for tests of migrations."""
+    with an_empty_database(postgres) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def session_redis() -> Iterator[RedisServer]:
+    with a_redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(session_redis: RedisServer) -> RedisServer:
+    """A real Redis, empty at the start of the test."""
+    session_redis.empty()
+    return session_redis
+
+
+@pytest.fixture
+def serve() -> Callable[[Sanic[Any, Any]], AbstractAsyncContextManager[str]]:
+    """`async with serve(app) as base_url: …`"""
+    return serve_app
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Chromium; `await browser.new_page(**PHONE)` with PHONE or DESKTOP from tests.support.chromium."""
+    from tests.support.chromium import a_browser  # late: Playwright takes 0.3 s to import
+
+    async with a_browser() as browser:
+        yield browser
