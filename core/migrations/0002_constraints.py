@@ -1,0 +1,229 @@
+"""What the models cannot say: keys between tenants, proofs, states, ledgers that only grow, and grants."""
+
+from tortoise import migrations
+from tortoise.migrations import operations as ops
+
+PARENTS = (
+    "hospital_site merchant_account chat_account payment_method patient payer payment payment_line"
+    " confirmation his_lock refund"
+).split()
+
+CHILDREN = {
+    "hospital_site": [],
+    "merchant_account": [],
+    "chat_account": [],
+    "payment_method": [("merchant_account_id", "merchant_account")],
+    "patient": [],
+    "his_patient": [("patient_id", "patient")],
+    "patient_identifier": [("patient_id", "patient")],
+    "payer": [("chat_account_id", "chat_account")],
+    "binding": [("payer_id", "payer"), ("patient_id", "patient")],
+    "payment": [
+        ("merchant_account_id", "merchant_account"),
+        ("payer_id", "payer"),
+        ("patient_id", "patient"),
+        ("site_id", "hospital_site"),
+    ],
+    "payment_line": [("payment_id", "payment"), ("confirmation_id", "confirmation")],
+    "payment_event": [("payment_id", "payment"), ("confirmation_id", "confirmation"), ("refund_id", "refund")],
+    "raw_body": [],
+    "confirmation": [("payment_id", "payment"), ("site_id", "hospital_site")],
+    "his_lock": [("payment_id", "payment"), ("site_id", "hospital_site")],
+    "refund": [("payment_id", "payment"), ("replaces_id", "refund")],
+    "refund_line": [("refund_id", "refund"), ("line_id", "payment_line")],
+    "transfer": [("payment_id", "payment")],
+    "inbound": [],
+    "staff_case": [("payment_id", "payment")],
+    "message": [("payer_id", "payer"), ("payment_id", "payment"), ("chat_account_id", "chat_account")],
+    "idempotency_record": [("payment_id", "payment")],
+}
+
+STATES = {
+    "payment": (
+        "created",
+        "created>pending created>paid created>closed created>failed pending>paid pending>closed pending>failed"
+        " closed>paid failed>paid",
+    ),
+    "payment_line": (
+        "waiting",
+        "waiting>void waiting>held waiting>surplus waiting>confirming void>waiting held>confirming held>returning"
+        " confirming>confirmed confirming>rejected surplus>returning rejected>returning confirmed>reversing"
+        " reversing>returning reversing>confirmed returning>returned returning>disputed returned>disputed",
+    ),
+    "confirmation": ("open", "open>confirmed open>rejected"),
+    "his_lock": (
+        "asking",
+        "asking>held asking>refused asking>unknown asking>released unknown>held unknown>releasing unknown>released"
+        " unknown>consumed held>releasing held>consumed releasing>released releasing>consumed releasing>held",
+    ),
+    "refund": (
+        "requested approved",
+        "requested>declined requested>approved approved>reversing_at_his approved>sending reversing_at_his>sending"
+        " reversing_at_his>declined sending>pending sending>refunded sending>stuck sending>dead pending>refunded"
+        " pending>stuck pending>dead stuck>sending stuck>refunded stuck>dead",
+    ),
+    "message": ("queued", "queued>sent queued>refused queued>unknown queued>skipped"),
+}
+
+DUE = "hospital_site payment payment_line confirmation his_lock refund inbound message".split()
+
+
+def tenant_keys() -> list[str]:
+    """A child belongs to the same institution as its parent, by foreign key."""
+    statements = [f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_institution UNIQUE (institution_id, id)" for table in PARENTS]
+    for table, parents in CHILDREN.items():
+        statements.append(
+            f"ALTER TABLE {table} ADD CONSTRAINT {table}_institution"
+            " FOREIGN KEY (institution_id) REFERENCES institution (id)"
+        )
+        statements += [
+            f"ALTER TABLE {table} ADD CONSTRAINT {table}_{column.removesuffix('_id')}"
+            f" FOREIGN KEY (institution_id, {column}) REFERENCES {parent} (institution_id, id)"
+            for column, parent in parents
+        ]
+    return statements
+
+
+def states() -> list[str]:
+    """A row is born in a first state and moves only along the table of core/states.py."""
+    statements = [
+        """
+        CREATE FUNCTION check_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF TG_OP = 'INSERT' THEN
+                IF position(' ' || NEW.status || ' ' IN ' ' || TG_ARGV[0] || ' ') = 0 THEN
+                    RAISE EXCEPTION '% cannot begin as %', TG_TABLE_NAME, NEW.status
+                        USING ERRCODE = '23514', CONSTRAINT = TG_TABLE_NAME || '_states';
+                END IF;
+            ELSIF NEW.status <> OLD.status
+                AND position(' ' || OLD.status || '>' || NEW.status || ' ' IN ' ' || TG_ARGV[1] || ' ') = 0 THEN
+                RAISE EXCEPTION '% cannot go from % to %', TG_TABLE_NAME, OLD.status, NEW.status
+                    USING ERRCODE = '23514', CONSTRAINT = TG_TABLE_NAME || '_states';
+            END IF;
+            RETURN NEW;
+        END $$
+        """
+    ]
+    for table, (first, steps) in STATES.items():
+        statements.append(
+            f"CREATE TRIGGER {table}_states BEFORE INSERT OR UPDATE OF status ON {table}"
+            f" FOR EACH ROW EXECUTE FUNCTION check_transition('{first}', '{steps}')"
+        )
+    return statements
+
+
+def only_growing() -> list[str]:
+    """Evidence and ledger rows are added, never changed or removed, not even by the owner."""
+    statements = [
+        """
+        CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION '% only grows: % refused', TG_TABLE_NAME, TG_OP
+                USING ERRCODE = '23514', CONSTRAINT = TG_TABLE_NAME || '_only_grows';
+        END $$
+        """
+    ]
+    for table in ("payment_event", "transfer"):
+        statements += [
+            f"CREATE TRIGGER {table}_only_grows BEFORE UPDATE OR DELETE ON {table}"
+            " FOR EACH ROW EXECUTE FUNCTION refuse_change()",
+            f"CREATE TRIGGER {table}_never_emptied BEFORE TRUNCATE ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
+        ]
+    return statements
+
+
+PROOFS = [
+    "ALTER TABLE payment_event ADD CONSTRAINT payment_event_proof_kind CHECK ((proves IS NULL) = (proof_kind IS NULL)"
+    " AND (proof_kind IS NULL OR proof_kind IN ('verified_notice', 'authenticated_query', 'authenticated_close',"
+    " 'explicit_refusal', 'never_sent', 'absent_after_deadline', 'staff_attested', 'nothing_to_collect')))",
+    "ALTER TABLE payment_event ADD CONSTRAINT payment_event_proves CHECK (proves IS NULL"
+    " OR (refund_id IS NULL AND confirmation_id IS NULL AND proves IN ('paid', 'closed', 'failed'))"
+    " OR (confirmation_id IS NOT NULL AND proves IN ('confirmed', 'rejected'))"
+    " OR (refund_id IS NOT NULL AND proves IN ('refunded', 'dead')))",
+    "ALTER TABLE payment_event ADD CONSTRAINT payment_event_once UNIQUE (payment_id, digest)",
+    "ALTER TABLE payment_event ADD CONSTRAINT payment_event_of_payment UNIQUE (payment_id, proves, id)",
+    "ALTER TABLE payment_event ADD CONSTRAINT payment_event_of_confirmation UNIQUE (confirmation_id, proves, id)",
+    "ALTER TABLE payment_event ADD CONSTRAINT payment_event_of_refund UNIQUE (refund_id, proves, id)",
+    "ALTER TABLE payment ADD CONSTRAINT payment_end_needs_proof CHECK (status IN ('created', 'pending') OR proof_id IS NOT NULL)",
+    "ALTER TABLE payment ADD CONSTRAINT payment_proof FOREIGN KEY (id, status, proof_id)"
+    " REFERENCES payment_event (payment_id, proves, id)",
+    "ALTER TABLE confirmation ADD CONSTRAINT confirmation_end_needs_proof CHECK (status = 'open' OR proof_id IS NOT NULL)",
+    "ALTER TABLE confirmation ADD CONSTRAINT confirmation_proof FOREIGN KEY (id, status, proof_id)"
+    " REFERENCES payment_event (confirmation_id, proves, id)",
+    "ALTER TABLE refund ADD CONSTRAINT refund_end_needs_proof CHECK (status NOT IN ('refunded', 'dead') OR proof_id IS NOT NULL)",
+    "ALTER TABLE refund ADD CONSTRAINT refund_proof FOREIGN KEY (id, status, proof_id)"
+    " REFERENCES payment_event (refund_id, proves, id)",
+    "ALTER TABLE payment_line ADD COLUMN proved_status VARCHAR(20)"
+    " GENERATED ALWAYS AS (CASE WHEN status IN ('confirmed', 'rejected') THEN status END) STORED",
+    "ALTER TABLE payment_line ADD CONSTRAINT payment_line_end_needs_proof CHECK (status NOT IN ('confirmed', 'rejected')"
+    " OR (proof_id IS NOT NULL AND confirmation_id IS NOT NULL))",
+    "ALTER TABLE payment_line ADD CONSTRAINT payment_line_proof FOREIGN KEY (confirmation_id, proved_status, proof_id)"
+    " REFERENCES payment_event (confirmation_id, proves, id)",
+]
+
+MONEY = [
+    "ALTER TABLE payment ADD CONSTRAINT payment_amounts CHECK (asked_fen >= 0 AND paid_fen >= 0 AND refunded_fen >= 0)",
+    "ALTER TABLE payment ADD CONSTRAINT payment_refunds_within_paid"
+    " CHECK (refund_reserved_fen >= 0 AND refund_reserved_fen <= paid_fen)",
+    "ALTER TABLE payment_line ADD CONSTRAINT payment_line_amount CHECK (amount_fen >= 0)",
+    "ALTER TABLE refund ADD CONSTRAINT refund_amount CHECK (amount_fen > 0)",
+    "ALTER TABLE refund ADD CONSTRAINT refund_replaced_once UNIQUE (replaces_id)",
+    "ALTER TABLE refund_line ADD CONSTRAINT refund_line_amount CHECK (amount_fen >= 0)",
+    "ALTER TABLE refund_line ADD CONSTRAINT refund_line_once UNIQUE (refund_id, line_id)",
+    "ALTER TABLE transfer ADD CONSTRAINT transfer_moves_money CHECK (amount_fen > 0 AND debit <> credit)",
+    "ALTER TABLE transfer ADD CONSTRAINT transfer_once UNIQUE (cause, kind)",
+    "ALTER TABLE payment_line ADD CONSTRAINT payment_line_position UNIQUE (payment_id, position)",
+    "CREATE UNIQUE INDEX payment_line_bill_once ON payment_line (institution_id, branch, his_bill_id)"
+    " WHERE status IN ('confirming', 'confirmed', 'reversing')",
+    "CREATE UNIQUE INDEX payment_line_claim ON payment_line (institution_id, branch, his_bill_id) WHERE claims_bill",
+    "CREATE INDEX payment_line_waits ON payment_line (institution_id, branch, his_bill_id) WHERE status = 'waiting'",
+]
+
+ONCE = [
+    "ALTER TABLE his_patient ADD CONSTRAINT his_patient_once UNIQUE (institution_id, branch, his_patient_id)",
+    "ALTER TABLE patient_identifier ADD CONSTRAINT patient_identifier_once UNIQUE (institution_id, type, lookup)",
+    "ALTER TABLE payer ADD CONSTRAINT payer_once UNIQUE (chat_account_id, open_id_lookup)",
+    "ALTER TABLE payment_method ADD CONSTRAINT payment_method_once UNIQUE (institution_id, code)",
+    "ALTER TABLE chat_account ADD CONSTRAINT chat_account_once UNIQUE (institution_id, platform, app_id)",
+    "ALTER TABLE merchant_account ADD CONSTRAINT merchant_account_once UNIQUE (institution_id, channel, merchant_no)",
+    "ALTER TABLE hospital_site ADD CONSTRAINT hospital_site_once UNIQUE (institution_id, branch)",
+    "CREATE UNIQUE INDEX binding_once ON binding (payer_id, patient_id) WHERE removed_at IS NULL",
+    "ALTER TABLE inbound ADD CONSTRAINT inbound_once UNIQUE (source, account_id, digest)",
+    "ALTER TABLE unverified_inbound ADD CONSTRAINT unverified_inbound_slot UNIQUE (source, account_id, slot)",
+    "ALTER TABLE raw_body ADD CONSTRAINT raw_body_once UNIQUE (institution_id, digest)",
+    "CREATE UNIQUE INDEX staff_case_open_once ON staff_case (institution_id, kind, subject) WHERE status = 'open'",
+    "ALTER TABLE message ADD CONSTRAINT message_once UNIQUE (institution_id, dedup_key)",
+    "ALTER TABLE idempotency_record ADD CONSTRAINT idempotency_record_once UNIQUE (institution_id, actor, route, key)",
+]
+
+INDEXES = [
+    *(f"CREATE INDEX {table}_due ON {table} (due_at) WHERE due_at IS NOT NULL" for table in DUE),
+    "CREATE INDEX payment_of_payer ON payment (payer_id, created_at)",
+    "CREATE INDEX payment_of_patient ON payment (patient_id, created_at)",
+    "CREATE INDEX confirmation_of_payment ON confirmation (payment_id)",
+    "CREATE INDEX his_lock_of_payment ON his_lock (payment_id)",
+    "CREATE INDEX refund_of_payment ON refund (payment_id)",
+    "CREATE INDEX refund_line_of_line ON refund_line (line_id)",
+    "CREATE INDEX transfer_of_payment ON transfer (payment_id)",
+    "CREATE INDEX payer_union ON payer (institution_id, union_lookup) WHERE union_lookup <> ''",
+    "CREATE INDEX his_patient_of_patient ON his_patient (patient_id)",
+    "CREATE INDEX idempotency_record_age ON idempotency_record (created_at)",
+]
+
+GRANTS = [
+    "GRANT USAGE ON SCHEMA public TO zhenfu_app",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO zhenfu_app",
+    "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer FROM zhenfu_app",
+    "REVOKE INSERT, UPDATE, DELETE ON deployment FROM zhenfu_app",
+    "REVOKE DELETE ON payment, payment_line, confirmation, his_lock, refund, refund_line, inbound, staff_case"
+    " FROM zhenfu_app",
+]
+
+
+class Migration(migrations.Migration):
+    dependencies = [("core", "0001_tables")]
+
+    operations = [
+        ops.RunSQL([*tenant_keys(), *PROOFS, *MONEY, *ONCE, *INDEXES, *states(), *only_growing(), *GRANTS]),
+    ]

@@ -1,0 +1,61 @@
+"""The tables, one module per subject."""
+
+from core.models.institutions import (
+    Binding,
+    ChatAccountRow,
+    Deployment,
+    HisPatient,
+    HospitalSiteRow,
+    Institution,
+    MerchantAccountRow,
+    Patient,
+    PatientIdentifier,
+    Payer,
+    PaymentMethod,
+)
+from core.models.payments import (
+    Confirmation,
+    HisLock,
+    Payment,
+    PaymentEvent,
+    PaymentLine,
+    RawBody,
+    Refund,
+    RefundLine,
+    Transfer,
+)
+from core.models.work import (
+    IdempotencyRecord,
+    Inbound,
+    Message,
+    StaffCase,
+    UnverifiedInbound,
+)
+
+__all__ = [
+    "Binding",
+    "ChatAccountRow",
+    "Confirmation",
+    "Deployment",
+    "HisLock",
+    "HisPatient",
+    "HospitalSiteRow",
+    "IdempotencyRecord",
+    "Inbound",
+    "Institution",
+    "MerchantAccountRow",
+    "Message",
+    "Patient",
+    "PatientIdentifier",
+    "Payer",
+    "Payment",
+    "PaymentEvent",
+    "PaymentLine",
+    "PaymentMethod",
+    "RawBody",
+    "Refund",
+    "RefundLine",
+    "StaffCase",
+    "Transfer",
+    "UnverifiedInbound",
+]
