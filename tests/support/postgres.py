@@ -7,13 +7,12 @@ ZHENFU_TEST_POSTGRES chooses the programs: `embedded` (PostgreSQL 18 from the lo
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import os
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,25 +108,9 @@ def _database(cluster: EmbeddedPostgres, *, template: str | None) -> Iterator[Da
         cluster.drop_database(name)
 
 
-def _migrate(owner_dsn: str) -> None:
+def _migrate(owner_url: str) -> None:
     """In a thread, so that no event loop and no context of the test is in its way."""
     from runtime.database import migrate  # late: most tests need no database
 
-    failures: list[BaseException] = []
-    thread = threading.Thread(target=_run, args=(migrate, owner_dsn, failures))
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-def _run(migrate: Callable[[str], Any], owner_dsn: str, failures: list[BaseException]) -> None:
-    async def main() -> None:
-        result = migrate(owner_dsn)
-        if inspect.isawaitable(result):
-            await result
-
-    try:
-        asyncio.run(main())
-    except BaseException as problem:  # carried to the thread that waits
-        failures.append(problem)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(lambda: asyncio.run(migrate(owner_url))).result()
