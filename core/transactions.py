@@ -1,8 +1,56 @@
-"""Our database transactions, and the knowledge whether one is open in this task."""
+"""Our database transactions: what may be done inside one, and what happens after it."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import asyncpg
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.exceptions import IntegrityError
+from tortoise.transactions import in_transaction
+
+T = TypeVar("T")
+
+CONNECTION = "default"
+DEADLOCK_TRIES = 2
 
 open_transaction: ContextVar[bool] = ContextVar("open_transaction", default=False)
 """True while this task is inside a transaction: no counterparty may be called then."""
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[BaseDBAsyncClient]:
+    """One transaction; inside another one, a savepoint."""
+    token = open_transaction.set(True)
+    try:
+        async with in_transaction(CONNECTION) as connection:
+            yield connection
+    finally:
+        open_transaction.reset(token)
+
+
+async def atomically(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` in one transaction; a deadlock is retried once, everything else is the caller's."""
+    for attempt in range(1, DEADLOCK_TRIES + 1):
+        try:
+            async with transaction():
+                return await work()
+        except asyncpg.DeadlockDetectedError:
+            if attempt == DEADLOCK_TRIES:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def rows(connection: BaseDBAsyncClient, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """The rows that a statement returns, UPDATE … RETURNING too."""
+    found: list[dict[str, Any]] = await connection.execute_query_dict(sql, list(values))
+    return found
+
+
+def violated(error: IntegrityError) -> str:
+    """The name of the constraint that refused."""
+    cause = error.args[0] if error.args else None
+    return str(getattr(cause, "constraint_name", "") or "")

@@ -170,6 +170,7 @@ class Refund(DueMixin):
     channel_refund_no = fields.CharField(max_length=OUTSIDE_ID_LENGTH_MAX, default="")
     sends_started = fields.IntField(default=0)
     sends_unreached = fields.IntField(default=0)
+    last_sent_at = fields.DatetimeField(null=True)
     refunded_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
 
