@@ -19,6 +19,7 @@ from tests.support.serving import serve as serve_app  # noqa: E402
 if TYPE_CHECKING:
     from playwright.async_api import Browser
     from sanic import Sanic
+    from tortoise.context import TortoiseContext
 
     from runtime.embedded_postgres import EmbeddedPostgres
     from tests.support.postgres import Database
@@ -57,6 +58,18 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A migrated database for one test alone."""
     with a_migrated_database(postgres) as database:
         yield database
+
+
+@pytest.fixture
+async def tortoise(database: Database) -> AsyncIterator[TortoiseContext]:
+    """The models, connected to `database` in the role of the programs: `await Payment.create(…)` works."""
+    from tortoise.context import TortoiseContext  # late: most tests need no database
+
+    from runtime.database import configuration
+
+    async with TortoiseContext() as context:  # entered first: init looks for itself in the current context
+        await context.init(configuration(database.app_dsn))
+        yield context
 
 
 @pytest.fixture(scope="module")

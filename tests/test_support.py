@@ -9,6 +9,7 @@ from sanic import Sanic, text
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
+from runtime.embedded_postgres import APP_ROLE
 from tests.support.chromium import PHONE
 from tests.support.loopback import NotLoopback
 
@@ -61,6 +62,11 @@ async def test_no_test_reaches_another_computer():
     async with aiohttp.ClientSession() as client:
         with pytest.raises(NotLoopback):
             await client.get("http://192.0.2.1/")
+
+
+async def test_a_test_gets_models_on_a_migrated_database_in_the_role_of_the_programs(tortoise, database):
+    rows = await tortoise.connections.get("default").execute_query_dict("SELECT current_user AS me")
+    assert rows == [{"me": APP_ROLE}]
 
 
 @pytest.mark.browser
