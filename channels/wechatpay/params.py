@@ -1,0 +1,130 @@
+"""What an institution's merchant account must bring along, and its parsed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import urlsplit
+
+from core.errors import ConfigurationError
+from core.ports import MerchantAccount
+from wire.keys import (
+    KeyRing,
+    SigningKey,
+    VerificationKey,
+    read_certificates,
+    read_private_key,
+    read_public_key,
+)
+from wire.params import Param, read_params
+
+API_V3_KEY_BYTES = 32
+LOOPBACK = frozenset(
+    {"127.0.0.1", "::1", "localhost"}
+)  # a simulator; errors are not signed, so elsewhere TLS only
+
+PARAMS = (
+    Param(
+        name="app_ids",
+        title="App ids bound to this merchant number, separated by blanks; the first one is the default",
+    ),
+    Param(
+        name="merchant_private_key", title="Merchant API private key (PEM, apiclient_key.pem)", secret=True
+    ),
+    Param(name="merchant_serial", title="Serial number of the merchant API certificate (hexadecimal)"),
+    Param(name="api_v3_key", title="APIv3 key, exactly 32 characters", secret=True),
+    Param(
+        name="public_key_id",
+        title="Id of the WeChat Pay public key (PUB_KEY_ID_…)",
+        required=False,
+    ),
+    Param(name="public_key", title="WeChat Pay public key (PEM)", required=False),
+    Param(
+        name="platform_certificates",
+        title="WeChat Pay platform certificates (PEM, one after another), for merchants of the older way",
+        required=False,
+    ),
+    Param(
+        name="base_url",
+        title="Address of WeChat Pay",
+        required=False,
+        default="https://api.mch.weixin.qq.com",
+    ),
+)
+"""The merchant number itself is the account's `merchant_no`. A public key or a certificate must be there; both
+may be, for as long as WeChat Pay moves the merchant from one to the other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """An account's params, parsed. Nothing secret is in its text."""
+
+    merchant_no: str
+    app_ids: tuple[str, ...]
+    signing_key: SigningKey
+    api_v3_key: bytes = field(repr=False)
+    public_key: VerificationKey | None
+    certificates: tuple[VerificationKey, ...]
+    base_url: str
+
+    @property
+    def keys(self) -> KeyRing:
+        """The verification keys that were configured."""
+        own = () if self.public_key is None else (self.public_key,)
+        return KeyRing([*self.certificates, *own])
+
+    @classmethod
+    def read(cls, account: MerchantAccount) -> Self:
+        """Raises ConfigurationError, which names the param and never quotes its value."""
+        owner = f"WeChat Pay merchant {account.merchant_no}"
+        values = read_params(PARAMS, account.params, owner=owner)
+        if not account.merchant_no.isdecimal():
+            raise ConfigurationError(f"{owner}: a merchant number has digits only")
+        api_v3_key = values["api_v3_key"].encode()
+        if len(api_v3_key) != API_V3_KEY_BYTES:
+            raise ConfigurationError(f"{owner}: api_v3_key must have exactly {API_V3_KEY_BYTES} characters")
+        serial = values["merchant_serial"]
+        if not serial or set(serial) - set("0123456789abcdefABCDEF"):
+            raise ConfigurationError(f"{owner}: merchant_serial must be hexadecimal")
+        public_key = _public_key(values, owner)
+        certificates = (
+            read_certificates(values["platform_certificates"], name=f"{owner}: platform_certificates")
+            if values["platform_certificates"]
+            else ()
+        )
+        if public_key is None and not certificates:
+            raise ConfigurationError(
+                f"{owner}: public_key with public_key_id, or platform_certificates, missing"
+            )
+        return cls(
+            merchant_no=account.merchant_no,
+            app_ids=tuple(values["app_ids"].split()),
+            signing_key=SigningKey(
+                serial.upper(),
+                read_private_key(values["merchant_private_key"], name=f"{owner}: merchant_private_key"),
+            ),
+            api_v3_key=api_v3_key,
+            public_key=public_key,
+            certificates=certificates,
+            base_url=_base_url(values["base_url"], owner),
+        )
+
+
+def _public_key(values: Mapping[str, str], owner: str) -> VerificationKey | None:
+    if bool(values["public_key"]) != bool(values["public_key_id"]):
+        raise ConfigurationError(f"{owner}: public_key and public_key_id belong together")
+    if not values["public_key"]:
+        return None
+    return VerificationKey(
+        values["public_key_id"], read_public_key(values["public_key"], name=f"{owner}: public_key")
+    )
+
+
+def _base_url(text: str, owner: str) -> str:
+    """Scheme and host only: the path that is signed is the path that WeChat Pay sees."""
+    url = urlsplit(text)
+    scheme_fits = url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
+    if not (scheme_fits and url.netloc) or url.path.strip("/") or url.query or url.fragment:
+        raise ConfigurationError(f"{owner}: base_url must be https://host without a path")
+    return f"{url.scheme}://{url.netloc}"
