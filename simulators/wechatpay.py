@@ -11,9 +11,9 @@ import heapq
 import itertools
 import json
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 
@@ -22,6 +22,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from simulators.clock import Clock
 from simulators.faults import Fault, Faults, chance
 from simulators.kit import ConnectionLost, Deliveries, Delivery, Request, Response
+from simulators.wechatpay_books import (
+    BEIJING,
+    Merchant,
+    Order,
+    PlatformKey,
+    Refund,
+    beijing_day,
+    beijing_time,
+    beijing_time_or_none,
+    digits,
+)
+from simulators.wechatpay_console import answer_console
 from simulators.wechatpay_faults import FAULTS, FORGERY, NAME, NOTICE, REFUND_OUTCOME
 from simulators.wechatpay_fields import (
     ABNORMAL_REFUND_FIELDS,
@@ -44,7 +56,6 @@ from simulators.wechatpay_keys import (
     parse_authorization,
     pay_sign_message,
     private_pem,
-    public_pem,
     read_private_key,
     read_public_key,
     request_message,
@@ -54,7 +65,6 @@ from simulators.wechatpay_keys import (
     verify,
 )
 
-BEIJING = timezone(timedelta(hours=8))
 CLOCK_TOLERANCE_SECONDS = 300
 PREPAY_LIFE = timedelta(hours=2)
 H5_LIFE = timedelta(minutes=5)
@@ -72,8 +82,8 @@ RESEND_AFTER = tuple(
     timedelta(seconds=seconds)
     for seconds in (15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10800, 10800, 10800, 21600, 21600)
 )
-TRADE_TYPES = {"jsapi": "JSAPI", "native": "NATIVE", "app": "APP", "h5": "MWEB"}
 STATE_TEXTS = {"NOTPAY": "订单未支付", "SUCCESS": "支付成功", "REFUND": "转入退款", "CLOSED": "订单已关闭"}
+TRADE_TYPES = {"jsapi": "JSAPI", "native": "NATIVE", "app": "APP", "h5": "MWEB"}
 
 # A notice with one of these must be refused; whoever answers it with 200 believes strangers.
 FLAWS = frozenset({"stale", "bad_signature", "signtest", "unknown_serial"})
@@ -93,98 +103,6 @@ class ApiError(Exception):
         self.message = message
         self.number = number
         self.detail = detail
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlatformKey:
-    """A key WeChat Pay signs with: its public key (`PUB_KEY_ID_…`) or one of its platform certificates."""
-
-    serial: str
-    private_key: RSAPrivateKey
-    certificate_pem: str = ""  # empty for the public-key pair
-    valid_from: datetime
-    valid_until: datetime
-
-    @property
-    def public_pem(self) -> str:
-        return public_pem(self.private_key.public_key())
-
-
-@dataclass(kw_only=True, slots=True)
-class Merchant:
-    mchid: str
-    appids: frozenset[str]
-    api_v3_key: str | None  # None: never set in the merchant console, so no notice is ever sent
-    certificates: dict[str, RSAPublicKey]  # API certificate serial → the merchant's public key
-    public_key_only: bool  # a new merchant: there are no platform certificates for it
-    public_key_share: float  # the part of the notices that is signed with the public-key pair already
-    balance_fen: int
-    close_paid_code: str = "ORDER_PAID"  # the V3 pages fix none
-    serial_no: str = ""
-    private_key_pem: str = ""  # only when the simulator made the merchant's key itself
-
-    @property
-    def public_key(self) -> RSAPublicKey:
-        return self.certificates[self.serial_no]
-
-
-@dataclass(kw_only=True, slots=True)
-class Order:
-    merchant: Merchant
-    out_trade_no: str
-    product: str
-    asked: dict[str, Any]  # the request body, for re-entry
-    created_at: datetime
-    expires_at: datetime
-    transaction_id: str
-    creations: int = 0
-    current_reference: str = ""  # the newest code_url
-    paid_at: datetime | None = None
-    closed_at: datetime | None = None
-    payer_openid: str = ""
-    coupon_fen: int = 0
-    refunds: list[Refund] = field(default_factory=list)
-
-    @property
-    def total_fen(self) -> int:
-        return int(self.asked["amount"]["total"])
-
-    @property
-    def taken_fen(self) -> int:
-        return self.total_fen if self.paid_at else 0
-
-    @property
-    def payer_fen(self) -> int:
-        return self.total_fen - self.coupon_fen
-
-    @property
-    def refundable_fen(self) -> int:
-        return self.taken_fen - sum(refund.refund_fen for refund in self.refunds if refund.state != "CLOSED")
-
-    @property
-    def state(self) -> str:
-        if self.paid_at:
-            return "REFUND" if self.refunds else "SUCCESS"
-        return "CLOSED" if self.closed_at else "NOTPAY"
-
-
-@dataclass(kw_only=True, slots=True)
-class Refund:
-    order: Order
-    out_refund_no: str
-    refund_id: str
-    refund_fen: int
-    asked: dict[str, Any]
-    notify_url: str
-    created_at: datetime
-    state: str = "PROCESSING"  # → SUCCESS | CLOSED | ABNORMAL; ABNORMAL → PROCESSING when handled
-    settled_at: datetime | None = None
-    by_hand: bool = False
-    received_account: str = "支付用户零钱"
-
-    @property
-    def payer_fen(self) -> int:
-        return self.refund_fen * self.order.payer_fen // self.order.total_fen
 
 
 @dataclass(kw_only=True, slots=True)
@@ -222,10 +140,9 @@ class _Reference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Route:
-    method: str
     call: str
     handler: Callable[[_Call], dict[str, Any] | None]
-    fields: dict[str, Any] | None = None
+    fields: Mapping[str, Field] | None = None
     product: str = ""
 
 
@@ -338,7 +255,7 @@ class WechatPaySimulator:
 
     def _make_public_key(self, private_key: RSAPrivateKey) -> PlatformKey:
         now = self.clock.now()
-        serial = f"{PUBLIC_KEY_ID_PREFIX}01{_digits(self._hash('public key', self._rotations), 32)}"
+        serial = f"{PUBLIC_KEY_ID_PREFIX}01{digits(self._hash('public key', self._rotations), 32)}"
         key = PlatformKey(
             serial=serial,
             private_key=private_key,
@@ -392,12 +309,14 @@ class WechatPaySimulator:
                 return route.call, str(request.json()[name])
             except (ValueError, KeyError, TypeError):
                 return route.call, ""
+        if "/transactions/id/" in request.path and argument in self._transactions:
+            argument = self._transactions[argument].out_trade_no
         return route.call, argument
 
     async def handle(self, request: Request) -> Response:
         self.advance()
         if request.path.startswith("/_"):
-            return self._console(request)
+            return answer_console(self, request)
         route, argument = self._route(request.method, request.path)
         if not isinstance(route, _Route):
             return Response(status=route, headers={"request-id": self._request_id(request, 0)})
@@ -414,40 +333,32 @@ class WechatPaySimulator:
         argument = ""
         match parts:
             case ["v3", "certificates"]:
-                routes["GET"] = _Route(method="GET", call="certificates", handler=self._certificates)
+                routes["GET"] = _Route(call="certificates", handler=self._certificates)
             case ["v3", "pay", "transactions", "jsapi" | "native" | "app" | "h5" as product]:
                 routes["POST"] = _Route(
-                    method="POST",
                     call="create",
                     handler=self._create,
-                    fields=dict(ORDER_FIELDS[product]),
+                    fields=ORDER_FIELDS[product],
                     product=product,
                 )
             case ["v3", "pay", "transactions", "out-trade-no", argument] if argument:
-                routes["GET"] = _Route(method="GET", call="query", handler=self._query_by_order_no)
+                routes["GET"] = _Route(call="query", handler=self._query_by_order_no)
             case ["v3", "pay", "transactions", "id", argument] if argument:
-                routes["GET"] = _Route(method="GET", call="query", handler=self._query_by_id)
+                routes["GET"] = _Route(call="query", handler=self._query_by_id)
             case ["v3", "pay", "transactions", "out-trade-no", argument, "close"] if argument:
-                routes["POST"] = _Route(
-                    method="POST", call="close", handler=self._close, fields=dict(CLOSE_FIELDS)
-                )
+                routes["POST"] = _Route(call="close", handler=self._close, fields=CLOSE_FIELDS)
             case ["v3", "refund", "domestic", "refunds"]:
-                routes["POST"] = _Route(
-                    method="POST", call="refund", handler=self._refund, fields=dict(REFUND_FIELDS)
-                )
+                routes["POST"] = _Route(call="refund", handler=self._refund, fields=REFUND_FIELDS)
             case ["v3", "refund", "domestic", "refunds", argument] if argument:
-                routes["GET"] = _Route(method="GET", call="query_refund", handler=self._query_refund)
+                routes["GET"] = _Route(call="query_refund", handler=self._query_refund)
             case ["v3", "refund", "domestic", "refunds", argument, "apply-abnormal-refund"] if argument:
                 routes["POST"] = _Route(
-                    method="POST",
                     call="abnormal_refund",
                     handler=self._abnormal_refund,
-                    fields=dict(ABNORMAL_REFUND_FIELDS),
+                    fields=ABNORMAL_REFUND_FIELDS,
                 )
             case ["v3", "security", "echo"]:
-                routes["POST"] = _Route(
-                    method="POST", call="echo", handler=self._echo, fields=dict(ECHO_FIELDS)
-                )
+                routes["POST"] = _Route(call="echo", handler=self._echo, fields=ECHO_FIELDS)
             case _:
                 return 404, ""
         return routes.get(method, 405), unquote(argument)
@@ -612,7 +523,7 @@ class WechatPaySimulator:
 
     def _transaction_id(self, mchid: str, out_trade_no: str, now: datetime) -> str:
         identity = self._hash("transaction", mchid, out_trade_no)
-        return f"42000{_digits(identity, 5)}{_day(now)}{_digits(identity[16:], 10)}"
+        return f"42000{digits(identity, 5)}{beijing_day(now)}{digits(identity[16:], 10)}"
 
     def _reference_for(self, order: Order, now: datetime) -> dict[str, Any]:
         order.creations += 1
@@ -625,7 +536,7 @@ class WechatPaySimulator:
             name = "h5_url"
             reference = (
                 f"https://wx.tenpay.com/cgi-bin/mmpayweb-bin/checkmweb?prepay_id={prepay_id}"
-                f"&package={_digits(identity, 10)}"
+                f"&package={digits(identity, 10)}"
             )
         else:
             name, reference = "prepay_id", prepay_id
@@ -676,7 +587,7 @@ class WechatPaySimulator:
             "transaction_id": order.transaction_id,
             "trade_type": TRADE_TYPES[order.product],
             "bank_type": "OTHERS",
-            "success_time": _time(order.paid_at),
+            "success_time": beijing_time(order.paid_at),
             "payer": {"openid": order.payer_openid},
             "amount": {
                 "total": order.total_fen,
@@ -689,12 +600,12 @@ class WechatPaySimulator:
     def _promotion(self, order: Order) -> dict[str, Any]:
         identity = self._hash("coupon", order.merchant.mchid, order.out_trade_no)
         return {
-            "coupon_id": _digits(identity, 10),
+            "coupon_id": digits(identity, 10),
             "name": "支付立减",
             "scope": "GLOBAL",
             "type": "CASH",
             "amount": order.coupon_fen,
-            "stock_id": _digits(identity[20:], 8),
+            "stock_id": digits(identity[20:], 8),
             "wechatpay_contribute": order.coupon_fen,
             "merchant_contribute": 0,
             "other_contribute": 0,
@@ -776,7 +687,7 @@ class WechatPaySimulator:
         refund = Refund(
             order=order,
             out_refund_no=out_refund_no,
-            refund_id=f"503{_digits(identity, 8)}{_day(now)}{_digits(identity[20:], 10)}",
+            refund_id=f"503{digits(identity, 8)}{beijing_day(now)}{digits(identity[20:], 10)}",
             refund_fen=refund_fen,
             asked=asked,
             notify_url=notify_url,
@@ -819,7 +730,7 @@ class WechatPaySimulator:
             },
         }
         if state == "SUCCESS":
-            value["success_time"] = _time(at)
+            value["success_time"] = beijing_time(at)
         self._notify(
             order.merchant,
             url=refund.notify_url,
@@ -857,7 +768,7 @@ class WechatPaySimulator:
             "out_trade_no": order.out_trade_no,
             "channel": "ORIGINAL",
             "user_received_account": refund.received_account,
-            "create_time": _time(refund.created_at),
+            "create_time": beijing_time(refund.created_at),
             "status": refund.state,
             "funds_account": refund.asked.get("funds_account", "AVAILABLE"),
             "amount": {
@@ -875,7 +786,7 @@ class WechatPaySimulator:
             "promotion_detail": [],
         }
         if refund.state == "SUCCESS" and refund.settled_at:
-            value["success_time"] = _time(refund.settled_at)
+            value["success_time"] = beijing_time(refund.settled_at)
         return value
 
     def _abnormal_refund(self, call: _Call) -> dict[str, Any]:
@@ -923,8 +834,8 @@ class WechatPaySimulator:
             data.append(
                 {
                     "serial_no": key.serial,
-                    "effective_time": _time(key.valid_from),
-                    "expire_time": _time(key.valid_until),
+                    "effective_time": beijing_time(key.valid_from),
+                    "expire_time": beijing_time(key.valid_until),
                     "encrypt_certificate": {
                         "algorithm": "AEAD_AES_256_GCM",
                         "nonce": nonce,
@@ -1020,7 +931,7 @@ class WechatPaySimulator:
             "trade_state_desc": STATE_TEXTS["SUCCESS"],
             "trade_type": TRADE_TYPES[order.product],
             "bank_type": "OTHERS",
-            "success_time": _time(now),
+            "success_time": beijing_time(now),
             "payer": {"openid": order.payer_openid or self._openid(order)},
             "amount": {
                 "total": order.total_fen,
@@ -1060,7 +971,7 @@ class WechatPaySimulator:
         body = json.dumps(
             {
                 "id": notice.id,
-                "create_time": _time(notice.created_at),
+                "create_time": beijing_time(notice.created_at),
                 "resource_type": "encrypt-resource",
                 "event_type": notice.event_type,
                 "summary": notice.summary,
@@ -1108,7 +1019,7 @@ class WechatPaySimulator:
         now = self.clock.now()
         accepted = response is not None and response.status in (200, 204)
         entry = {
-            "at": _time(now),
+            "at": beijing_time(now),
             "url": delivery.url,
             "about": delivery.key,
             "event_type": notice.event_type,
@@ -1258,7 +1169,7 @@ class WechatPaySimulator:
         order = self.orders[(mchid, out_trade_no)]
         if not 0 < refund_fen <= min(order.refundable_fen, order.merchant.balance_fen):
             raise ValueError("more than can be refunded")
-        out_refund_no = _digits(self._hash("by hand", mchid, out_trade_no, len(order.refunds)), 28)
+        out_refund_no = digits(self._hash("by hand", mchid, out_trade_no, len(order.refunds)), 28)
         self._accept_refund(
             order, out_refund_no=out_refund_no, refund_fen=refund_fen, asked={}, notify_url="", by_hand=True
         )
@@ -1288,7 +1199,7 @@ class WechatPaySimulator:
         self._record(kind, at, mchid=order.merchant.mchid, out_trade_no=order.out_trade_no, **more)
 
     def _record(self, kind: str, at: datetime, **more: object) -> None:
-        self.events.append({"at": _time(at), "kind": kind, **more})
+        self.events.append({"at": beijing_time(at), "kind": kind, **more})
 
     def books(self) -> dict[str, Any]:
         """Everything that happened to money, as JSON values; for the oracle and for the console's page."""
@@ -1312,8 +1223,8 @@ class WechatPaySimulator:
                     "refund_fen": refund.refund_fen,
                     "state": refund.state,
                     "by_hand": refund.by_hand,
-                    "created_at": _time(refund.created_at),
-                    "settled_at": _time_or_none(refund.settled_at),
+                    "created_at": beijing_time(refund.created_at),
+                    "settled_at": beijing_time_or_none(refund.settled_at),
                 }
                 for refund in self.refunds.values()
             ],
@@ -1339,77 +1250,11 @@ class WechatPaySimulator:
             "state": order.state,
             "payer_openid": order.payer_openid,
             "reference": order.current_reference,
-            "created_at": _time(order.created_at),
-            "expires_at": _time(order.expires_at),
-            "paid_at": _time_or_none(order.paid_at),
-            "closed_at": _time_or_none(order.closed_at),
+            "created_at": beijing_time(order.created_at),
+            "expires_at": beijing_time(order.expires_at),
+            "paid_at": beijing_time_or_none(order.paid_at),
+            "closed_at": beijing_time_or_none(order.closed_at),
         }
-
-    # --- the sandbox's own routes, no part of WeChat Pay ----------------------------------------------
-
-    def _console(self, request: Request) -> Response:
-        """`/_…` on loopback: what the console page shows and what its buttons do."""
-        try:
-            asked = request.json() if request.method == "POST" else {}
-            if not isinstance(asked, dict):
-                raise ValueError("must be an object")
-            value = self._console_answer(request.method, request.path, asked)
-        except (KeyError, TypeError, ValueError) as error:
-            return Response.of_json({"error": f"{type(error).__name__}: {error}"}, 400)
-        return Response.of_json(value) if value is not None else Response(status=404)
-
-    def _console_answer(self, method: str, path: str, asked: dict[str, Any]) -> Any:
-        match method, path:
-            case "GET", "/_books":
-                return self.books()
-            case "GET", "/_keys":
-                return {
-                    key.serial: key.certificate_pem or key.public_pem
-                    for key in (self.public_key, self.certificate)
-                }
-            case "GET", "/_deliveries":
-                waiting = [
-                    {"due_at": _time(due.due_at), "url": due.url, "about": due.key, "attempt": due.attempt}
-                    for due in self.deliveries.waiting
-                ]
-                return {"waiting": waiting, "log": self.deliveries.log}
-            case "POST", "/_pay":
-                return {"result": self.pay(**asked)}
-            case "POST", "/_pay_with":
-                return {"result": self.pay_with(**asked)}
-            case "POST", "/_check_pay_params":
-                return {"refused": self.check_pay_params(**asked)}
-            case "POST", "/_top_up":
-                return {"balance_fen": self.top_up(**asked)}
-            case "POST", "/_refund_by_hand":
-                return {"out_refund_no": self.refund_by_hand(**asked)}
-            case "POST", "/_handle_abnormal":
-                self.handle_abnormal(**asked)
-                return {}
-            case "POST", "/_rotate":
-                key = (
-                    self.rotate_certificate() if asked["kind"] == "certificate" else self.rotate_public_key()
-                )
-                return {"serial": key.serial}
-            case "GET", "/_faults":
-                return [
-                    {
-                        "name": fault.name,
-                        "title_zh": fault.title_zh,
-                        "ends": fault.ends,
-                        "needs_person": fault.needs_person,
-                        "rate": self.faults.rates.get(fault.name, 0.0),
-                        "struck": self.faults.struck[fault.name],
-                    }
-                    for fault in FAULTS
-                ]
-            case "POST", "/_faults":
-                if "rate" in asked:
-                    self.faults.rate(asked["name"], float(asked["rate"]))
-                else:
-                    self.faults.script(asked["name"], key=asked.get("key"), times=int(asked.get("times", 1)))
-                return {}
-        return None
 
 
 def _private_key(given: RSAPrivateKey | str | None, name: str) -> RSAPrivateKey:
@@ -1420,22 +1265,6 @@ def _private_key(given: RSAPrivateKey | str | None, name: str) -> RSAPrivateKey:
 
 def _short(fault: Fault | None) -> str:
     return fault.name.removeprefix(f"{NAME}.") if fault else ""
-
-
-def _digits(hexadecimal: str, count: int) -> str:
-    return f"{int(hexadecimal[:32], 16) % 10**count:0{count}d}"
-
-
-def _day(at: datetime) -> str:
-    return f"{at.astimezone(BEIJING):%Y%m%d}"
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(BEIJING).isoformat(timespec="seconds")
-
-
-def _time_or_none(at: datetime | None) -> str | None:
-    return _time(at) if at else None
 
 
 def _target(url: str) -> str:
@@ -1453,7 +1282,7 @@ def _param_error(
     return ApiError(400, "PARAM_ERROR", message, number=number, detail=detail)
 
 
-def _read(body: bytes, fields: dict[str, Field]) -> dict[str, Any]:
+def _read(body: bytes, fields: Mapping[str, Field]) -> dict[str, Any]:
     try:
         return read_body(body, fields)
     except FieldError as error:

@@ -103,6 +103,7 @@ async def test_a_mini_program_order_from_placing_to_refund(client):
 
 
 async def test_a_native_order_is_scanned_or_closed(client):
+    placed: dict[str, str] = {}
     for number in ("T00001", "T00002"):
         status, placed = await client(
             "pay", description="门诊", out_trade_no=number, amount=AMOUNT, pay_type=WeChatPayType.NATIVE
