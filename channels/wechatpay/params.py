@@ -52,8 +52,8 @@ PARAMS = (
         default="https://api.mch.weixin.qq.com",
     ),
 )
-"""The merchant number itself is the account's `merchant_no`. A public key or a certificate must be there; both
-may be, for as long as WeChat Pay moves the merchant from one to the other."""
+"""The merchant number itself is the account's `merchant_no`. A public key or a certificate must be there;
+both may be, for as long as WeChat Pay moves the merchant from one to the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
