@@ -200,10 +200,11 @@ def create_app(simulator: Simulator, *, name: str | None = None) -> Sanic[Any, A
             response = await exchange(simulator, incoming)
         except (NeverConnected, ConnectionLost):
             # A live server cannot refuse a connection it has already accepted: it hangs up without a byte.
-            request.transport.abort()
+            request.transport.abort()  # type: ignore[attr-defined]  # asyncio's and uvloop's both have it
             return None
         headers = dict(response.headers)
-        return raw(response.body, status=response.status, headers=headers, content_type=headers.pop("content-type", None))
+        content_type = headers.pop("content-type", "application/octet-stream")
+        return raw(response.body, status=response.status, headers=headers, content_type=content_type)
 
     return app
 

@@ -24,12 +24,18 @@ CONNECTIONS_MAX = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpRequest:
-    """`url` is sent exactly as given (already percent-encoded): what is signed is what leaves."""
+    """`url` is sent exactly as given (already percent-encoded): what is signed is what leaves.
+
+    Its query stays out of the repr: some counterparties want a token or a secret there.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+
+    def __repr__(self) -> str:
+        return f"HttpRequest({self.method} {self.url.partition('?')[0]})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +86,7 @@ class HttpClient:
         """One request, one answer. Raises NotReached or OutcomeUnknown, never an error of the library."""
         if open_transaction.get():
             raise RuntimeError("a counterparty was called while a database transaction was open")
+        limits = aiohttp.ClientTimeout(total=deadline_seconds, connect=min(CONNECT_SECONDS, deadline_seconds))
         try:
             async with self._opened().request(
                 request.method,
@@ -87,7 +94,7 @@ class HttpClient:
                 headers=dict(request.headers),
                 data=request.body or None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=deadline_seconds, connect=min(CONNECT_SECONDS, deadline_seconds)),
+                timeout=limits,
             ) as answer:
                 body = await answer.content.read(ANSWER_BYTES_MAX + 1)
                 while len(body) <= ANSWER_BYTES_MAX and (more := await answer.content.read(ANSWER_BYTES_MAX)):
@@ -99,7 +106,10 @@ class HttpClient:
                     headers={name.lower(): value for name, value in answer.headers.items()},
                     body=body,
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+        except aiohttp.InvalidURL:
+            # Not chained: the library's error quotes the whole address.
+            raise NotReached("InvalidURL") from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotReached(type(error).__name__) from error
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             raise OutcomeUnknown(type(error).__name__) from error
