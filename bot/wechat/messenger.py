@@ -1,0 +1,128 @@
+"""Messages through WeChat: template messages of an official account, subscribe messages of a mini program."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from bot.wechat.mapping import BadTemplate, send_result, template_data, template_for
+from bot.wechat.tokens import TOTAL_SECONDS_MAX, AccessTokens
+from core.clock import Clock
+from core.errors import OutcomeUnknown, Refused
+from core.ports import ChatAccount, OutgoingMessage, SendOutcome, SendResult
+
+logger = logging.getLogger(__name__)
+
+_LANGUAGES = {"zh": "zh_CN", "en": "en_US"}
+
+
+class TemplateMessenger:
+    """A Messenger for official accounts.
+
+    The platform drops a second message with the same openid and client_msg_id for 10 minutes; we count fewer,
+    because the second one still has to arrive inside them.
+    """
+
+    name = "wechat_service"
+    resend_window = timedelta(minutes=10) - timedelta(seconds=TOTAL_SECONDS_MAX)
+
+    def __init__(self, *, tokens: AccessTokens, clock: Clock) -> None:
+        self._tokens = tokens
+        self._clock = clock
+
+    async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
+        return await _send(
+            self._tokens, self._clock, account, message, "/cgi-bin/message/template/send", _template_body
+        )
+
+
+class SubscribeMessenger:
+    """A Messenger for mini programs. Nothing drops a copy here: what may have been sent is not sent again."""
+
+    name = "wechat_miniprogram"
+    resend_window = timedelta(0)
+
+    def __init__(self, *, tokens: AccessTokens, clock: Clock) -> None:
+        self._tokens = tokens
+        self._clock = clock
+
+    async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
+        return await _send(
+            self._tokens, self._clock, account, message, "/cgi-bin/message/subscribe/send", _subscribe_body
+        )
+
+
+def _template_body(account: ChatAccount, message: OutgoingMessage) -> dict[str, Any]:
+    body: dict[str, Any] = {"client_msg_id": message.message_id.hex}
+    if app_id := account.params.get("miniprogram_app_id"):
+        body["miniprogram"] = {"appid": app_id, "pagepath": message.page.lstrip("/")}
+    elif base := account.params.get("h5_base_url"):
+        body["url"] = f"{base.rstrip('/')}/{message.page.lstrip('/')}"
+    return body
+
+
+def _subscribe_body(account: ChatAccount, message: OutgoingMessage) -> dict[str, Any]:
+    return {
+        "page": message.page.lstrip("/"),
+        "miniprogram_state": account.params.get("miniprogram_state") or "formal",
+        "lang": _LANGUAGES.get(message.language, "zh_CN"),
+    }
+
+
+async def _send(
+    tokens: AccessTokens,
+    clock: Clock,
+    account: ChatAccount,
+    message: OutgoingMessage,
+    path: str,
+    more: Callable[[ChatAccount, OutgoingMessage], Mapping[str, Any]],
+) -> SendResult:
+    try:
+        template = template_for(account, message.kind)
+        body = {
+            "touser": message.open_id,
+            "template_id": template.id,
+            "data": template_data(template, message),
+            **more(account, message),
+        }
+    except BadTemplate as error:
+        return _logged(account, message, SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(error)))
+    try:
+        answer = await tokens.post(account, path, body)
+    except Refused as error:
+        # There is no token and a person must act, or a quota of the token's is used up.
+        errcode = int(error.code) if re.fullmatch(r"\d{1,9}", error.code, re.ASCII) else None
+        result = send_result(errcode, clock.now()) if errcode is not None else None
+        if result is None or result.outcome is SendOutcome.NEVER:
+            result = SendResult(outcome=SendOutcome.MISCONFIGURED, code=error.code)
+        return _logged(account, message, result)
+    if not answer.explicit:
+        raise OutcomeUnknown("the answer says neither yes nor no")
+    msgid = answer.values.get("msgid", "")
+    result = send_result(answer.errcode, clock.now(), str(msgid))
+    if result is None:
+        logger.warning(
+            "wechat_message_unknown", extra=_fields(account, message, str(answer.errcode), answer.rid)
+        )
+        raise OutcomeUnknown(f"errcode {answer.errcode}")
+    return _logged(account, message, result, answer.rid)
+
+
+def _logged(account: ChatAccount, message: OutgoingMessage, result: SendResult, rid: str = "") -> SendResult:
+    if result.outcome is not SendOutcome.ACCEPTED:
+        logger.warning("wechat_message_refused", extra=_fields(account, message, result.code, rid))
+    return result
+
+
+def _fields(account: ChatAccount, message: OutgoingMessage, code: str, rid: str) -> dict[str, object]:
+    """What a log line may carry; `rid` is what the platform's support asks for."""
+    return {
+        "app_id": account.app_id,
+        "message_id": str(message.message_id),
+        "kind": str(message.kind),
+        "code": code,
+        "rid": rid,
+    }
