@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ class EmbeddedPostgres:
             elif self._running() is not None:
                 self._run("pg_ctl", "-D", self._data, "-m", "fast", "-w", "-t", "60", "stop")
             self._address = None
+            with suppress(OSError):  # not there, or still in use after a stop that failed
+                self.socket_folder.rmdir()
 
     @property
     def address(self) -> Address:

@@ -67,8 +67,10 @@ def test_it_works_in_a_folder_with_a_long_chinese_name(folder: Path) -> None:
         cluster.start()
         cluster.create_database("reachable")
         assert cluster.has_database("reachable")
+        socket_folder = cluster.socket_folder
     finally:
         cluster.stop()
+    assert not socket_folder.exists()
 
 
 @pytest.mark.database
