@@ -75,7 +75,7 @@ class Client:
         return self._hold(account).keys
 
     def answer_key(self, account: MerchantAccount) -> VerificationKey:
-        """The key that we ask WeChat Pay to answer with: its public key, else the newest certificate."""
+        """The key that we ask WeChat Pay to answer with: its first public key, else the newest certificate."""
         return self._answer_key(self._hold(account))
 
     async def call(
@@ -116,8 +116,8 @@ class Client:
         return held
 
     def _answer_key(self, held: _Held) -> VerificationKey:
-        if held.credentials.public_key is not None:
-            return held.credentials.public_key
+        if held.credentials.public_keys:
+            return held.credentials.public_keys[0]
         now = self._clock.now()
         valid = [key for key in held.keys if key.is_valid_at(now)]
         if not valid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -20,6 +21,7 @@ from wire.keys import (
 from wire.params import Param, read_params
 
 API_V3_KEY_BYTES = 32
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 LOOPBACK = frozenset(
     {"127.0.0.1", "::1", "localhost"}
 )  # a simulator; errors are not signed, so elsewhere TLS only
@@ -36,10 +38,14 @@ PARAMS = (
     Param(name="api_v3_key", title="APIv3 key, exactly 32 characters", secret=True),
     Param(
         name="public_key_id",
-        title="Id of the WeChat Pay public key (PUB_KEY_ID_…)",
+        title="Id of the WeChat Pay public key (PUB_KEY_ID_…); while a new one comes in, both, by blanks",
         required=False,
     ),
-    Param(name="public_key", title="WeChat Pay public key (PEM)", required=False),
+    Param(
+        name="public_key",
+        title="WeChat Pay public key (PEM), one for each id, in the same order; answers are asked of the first",
+        required=False,
+    ),
     Param(
         name="platform_certificates",
         title="WeChat Pay platform certificates (PEM, one after another), for merchants of the older way",
@@ -64,15 +70,14 @@ class Credentials:
     app_ids: tuple[str, ...]
     signing_key: SigningKey
     api_v3_key: bytes = field(repr=False)
-    public_key: VerificationKey | None
+    public_keys: tuple[VerificationKey, ...]
     certificates: tuple[VerificationKey, ...]
     base_url: str
 
     @property
     def keys(self) -> KeyRing:
         """The verification keys that were configured."""
-        own = () if self.public_key is None else (self.public_key,)
-        return KeyRing([*self.certificates, *own])
+        return KeyRing([*self.certificates, *self.public_keys])
 
     @classmethod
     def read(cls, account: MerchantAccount) -> Self:
@@ -87,13 +92,13 @@ class Credentials:
         serial = values["merchant_serial"]
         if not serial or set(serial) - set("0123456789abcdefABCDEF"):
             raise ConfigurationError(f"{owner}: merchant_serial must be hexadecimal")
-        public_key = _public_key(values, owner)
+        public_keys = _public_keys(values, owner)
         certificates = (
             read_certificates(values["platform_certificates"], name=f"{owner}: platform_certificates")
             if values["platform_certificates"]
             else ()
         )
-        if public_key is None and not certificates:
+        if not public_keys and not certificates:
             raise ConfigurationError(
                 f"{owner}: public_key with public_key_id, or platform_certificates, missing"
             )
@@ -105,19 +110,19 @@ class Credentials:
                 read_private_key(values["merchant_private_key"], name=f"{owner}: merchant_private_key"),
             ),
             api_v3_key=api_v3_key,
-            public_key=public_key,
+            public_keys=public_keys,
             certificates=certificates,
             base_url=_base_url(values["base_url"], owner),
         )
 
 
-def _public_key(values: Mapping[str, str], owner: str) -> VerificationKey | None:
-    if bool(values["public_key"]) != bool(values["public_key_id"]):
-        raise ConfigurationError(f"{owner}: public_key and public_key_id belong together")
-    if not values["public_key"]:
-        return None
-    return VerificationKey(
-        values["public_key_id"], read_public_key(values["public_key"], name=f"{owner}: public_key")
+def _public_keys(values: Mapping[str, str], owner: str) -> tuple[VerificationKey, ...]:
+    ids, pems = values["public_key_id"].split(), _PEM.findall(values["public_key"])
+    if len(ids) != len(pems) or bool(pems) != bool(values["public_key"]):
+        raise ConfigurationError(f"{owner}: each id in public_key_id needs its PEM in public_key")
+    return tuple(
+        VerificationKey(serial, read_public_key(pem, name=f"{owner}: public_key {serial}"))
+        for serial, pem in zip(ids, pems, strict=True)
     )
 
 

@@ -1,0 +1,43 @@
+"""The adapter keeps the promises of Channel against the simulated WeChat Pay: over sockets and without."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from channels.wechatpay import WechatPay
+from core.ports import MerchantAccount
+from simulators.kit import create_app
+from tests.channels.contract import ChannelContract
+from tests.channels.wechatpay_counterparty import WechatPayCounterparty
+from tests.support.serving import serve
+from tests.support.transports import InProcessTransport
+from wire.http import HttpClient
+
+
+class WechatPayContract(ChannelContract):
+    @pytest.fixture
+    def counterparty(self) -> WechatPayCounterparty:
+        return WechatPayCounterparty()
+
+    @pytest.fixture
+    async def account(self, channel: WechatPay, counterparty: WechatPayCounterparty) -> MerchantAccount:
+        account = counterparty.account()
+        await channel.refresh_keys(account)  # now, so that no fault meets the download instead of the call
+        counterparty.requests().clear()
+        return account
+
+
+class TestOverSockets(WechatPayContract):
+    @pytest.fixture
+    async def channel(self, counterparty: WechatPayCounterparty) -> AsyncIterator[WechatPay]:
+        async with serve(create_app(counterparty.simulator)) as base_url, HttpClient() as client:
+            yield counterparty.connect(client, base_url)
+
+
+class TestWithoutSockets(WechatPayContract):
+    @pytest.fixture
+    def channel(self, counterparty: WechatPayCounterparty) -> WechatPay:
+        base_url = "http://127.0.0.1"
+        return counterparty.connect(InProcessTransport({base_url: counterparty.simulator}), base_url)
