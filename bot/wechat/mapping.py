@@ -132,6 +132,7 @@ NAME_LETTERS_MAX = 20
 PHRASE_HAN_MAX = 5
 NOTHING = "无"
 _ELLIPSIS = "…"
+_DOTS = "..."  # where only ASCII is taken
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff"
 _DAY_AND_TIME = re.compile(
     r"(?:(?P<year>\d{4})[-/.年](?P<month>\d{1,2})[-/.月](?P<day>\d{1,2})日?)?[ T]*"
@@ -146,7 +147,7 @@ _AMOUNT = re.compile(
 def fit(key_type: str, text: str) -> str:
     """Make a text of ours into a value that the platform accepts for this type. Raises Unfit.
 
-    Free text is cut, and 无 when empty; times, dates and amounts are only rewritten, never cut or guessed.
+    Free text is cut, and 无 when empty; times, dates, numbers, amounts and phones are rewritten at most.
     """
     clean = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     match key_type:
@@ -160,9 +161,15 @@ def fit(key_type: str, text: str) -> str:
         case "car_number":
             return clean[:CAR_CHARACTERS_MAX].strip() or NOTHING
         case "character_string":
-            return re.sub(r"[^\x20-\x7e]", "", clean)[:TEXT_CHARACTERS_MAX].strip() or "-"
+            plain = " ".join(re.sub(r"[^\x20-\x7e]", "", clean).split())
+            if len(plain) > TEXT_CHARACTERS_MAX:
+                plain = plain[: TEXT_CHARACTERS_MAX - len(_DOTS)] + _DOTS
+            return plain or "-"
         case "phone_number":
-            return re.sub(r"[^\d+\-() *#]", "", clean, flags=re.ASCII)[:PHONE_CHARACTERS_MAX].strip() or "-"
+            phone = re.sub(r"[^\d+\-()*#]", "", clean, flags=re.ASCII)
+            if len(phone) > PHONE_CHARACTERS_MAX:
+                raise Unfit("phone_number")  # a shortened one would be somebody else's
+            return phone or "-"
         case "letter":
             return re.sub(r"[^A-Za-z]", "", clean)[:TEXT_CHARACTERS_MAX] or "NA"
         case "symbol":
