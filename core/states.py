@@ -147,7 +147,7 @@ CONFIRMATION_TRANSITIONS = _table("open: confirmed rejected", ConfirmationStatus
 
 LOCK_TRANSITIONS = _table(
     """
-    asking: held refused unknown released
+    asking: held refused unknown releasing released consumed
     unknown: held releasing released consumed
     held: releasing consumed
     releasing: released consumed held

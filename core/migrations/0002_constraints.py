@@ -3,10 +3,7 @@
 from tortoise import migrations
 from tortoise.migrations import operations as ops
 
-PARENTS = (
-    "hospital_site merchant_account chat_account payment_method patient payer payment payment_line"
-    " confirmation his_lock refund"
-).split()
+PARENTS = ["hospital_site", "merchant_account", "chat_account", "payment_method", "patient", "payer", "payment", "payment_line", "confirmation", "his_lock", "refund"]
 
 CHILDREN = {
     "hospital_site": [],
@@ -25,7 +22,11 @@ CHILDREN = {
         ("site_id", "hospital_site"),
     ],
     "payment_line": [("payment_id", "payment"), ("confirmation_id", "confirmation")],
-    "payment_event": [("payment_id", "payment"), ("confirmation_id", "confirmation"), ("refund_id", "refund")],
+    "payment_event": [
+        ("payment_id", "payment"),
+        ("confirmation_id", "confirmation"),
+        ("refund_id", "refund"),
+    ],
     "raw_body": [],
     "confirmation": [("payment_id", "payment"), ("site_id", "hospital_site")],
     "his_lock": [("payment_id", "payment"), ("site_id", "hospital_site")],
@@ -53,7 +54,8 @@ STATES = {
     "confirmation": ("open", "open>confirmed open>rejected"),
     "his_lock": (
         "asking",
-        "asking>held asking>refused asking>unknown asking>released unknown>held unknown>releasing unknown>released"
+        "asking>held asking>refused asking>unknown asking>releasing"
+        " asking>released asking>consumed unknown>held unknown>releasing unknown>released"
         " unknown>consumed held>releasing held>consumed releasing>released releasing>consumed releasing>held",
     ),
     "refund": (
@@ -65,12 +67,15 @@ STATES = {
     "message": ("queued", "queued>sent queued>refused queued>unknown queued>skipped"),
 }
 
-DUE = "hospital_site payment payment_line confirmation his_lock refund inbound message".split()
+DUE = ["hospital_site", "payment", "payment_line", "confirmation", "his_lock", "refund", "inbound", "message"]
 
 
 def tenant_keys() -> list[str]:
     """A child belongs to the same institution as its parent, by foreign key."""
-    statements = [f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_institution UNIQUE (institution_id, id)" for table in PARENTS]
+    statements = [
+        f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_institution UNIQUE (institution_id, id)"
+        for table in PARENTS
+    ]
     for table, parents in CHILDREN.items():
         statements.append(
             f"ALTER TABLE {table} ADD CONSTRAINT {table}_institution"

@@ -28,7 +28,8 @@ def fen_field(*, default: int | None = 0) -> Field[Fen]:
 def status_field(enum: type[E], *, default: E) -> Field[E]:
     """A status as text; which ones exist and follow each other is held by core/states.py and by a trigger."""
     return cast(
-        "Field[E]", fields.CharEnumField(enum, max_length=STATUS_LENGTH_MAX, default=default, description="status")
+        "Field[E]",
+        fields.CharEnumField(enum, max_length=STATUS_LENGTH_MAX, default=default, description="status"),
     )
 
 

@@ -1,0 +1,128 @@
+"""What a patient owes: always asked from the HIS, at the moment somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from core.errors import BillNotPayable, InvalidRequest, NotFound
+from core.guarded import asking_hospital
+from core.institutions import Institutions, InsuredOnline
+from core.outside import Outside
+from core.patients import Patients
+from core.ports import Bill, HospitalSite, PaidRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownBill:
+    """A bill with what the page must know: may it be paid here, and if not, why."""
+
+    bill: Bill
+    payable: bool
+    reason: str = ""  # a key of texts.ERRORS under bill_not_payable, or empty
+    his_text: str = ""
+    needs_second_tap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bills:
+    outside: Outside
+    institutions: Institutions
+    patients: Patients
+
+    async def unpaid(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> list[ShownBill]:
+        """Live from every HIS that knows this person. Raises PatientNotBound, HospitalUnavailable.
+
+        One silent HIS makes the whole list unavailable: "nothing to pay" is only said when everybody said so.
+        """
+        await self.patients.check_bound(institution_id, payer_id, patient_id)
+        profile = await self.institutions.profile(institution_id)
+        sites = {site.branch: site for site in await self.institutions.sites(institution_id)}
+        found: list[Bill] = []
+        for his_id in await self.patients.his_ids(institution_id, patient_id):
+            site = sites[his_id.branch]
+            async with asking_hospital():
+                found += await self.outside.hospitals[site.adapter].list_bills(site, his_id.his_patient_id)
+        unpaid = {
+            (bill.branch, bill.his_bill_id): bill for bill in found if bill.state in {"unpaid", "unknown"}
+        }
+        return [
+            self._shown(bill, profile.settings.insured_online, profile.settings.amount_max_fen)
+            for bill in sorted(
+                unpaid.values(),
+                key=lambda bill: (-(bill.issued_at.timestamp() if bill.issued_at else 0), bill.his_bill_id),
+            )
+        ]
+
+    async def detail(
+        self, institution_id: UUID, payer_id: UUID, patient_id: UUID, branch: str, his_bill_id: str
+    ) -> ShownBill:
+        """One bill with its items. Raises PatientNotBound, NotFound, HospitalUnavailable."""
+        bills, _ = await self.for_payment(institution_id, payer_id, patient_id, [(branch, his_bill_id)])
+        profile = await self.institutions.profile(institution_id)
+        return self._shown(bills[0], profile.settings.insured_online, profile.settings.amount_max_fen)
+
+    async def for_payment(
+        self, institution_id: UUID, payer_id: UUID, patient_id: UUID, keys: Sequence[tuple[str, str]]
+    ) -> tuple[list[Bill], HospitalSite]:
+        """These bills as the HIS has them now, all of this patient and of one branch.
+
+        Raises PatientNotBound, NotFound (another family's bill looks like none at all), HospitalUnavailable.
+        """
+        await self.patients.check_bound(institution_id, payer_id, patient_id)
+        if len({branch for branch, _ in keys}) != 1:
+            raise InvalidRequest(field="bills", problem="bills of different branches are paid separately")
+        branch = keys[0][0]
+        site = next(
+            (site for site in await self.institutions.sites(institution_id) if site.branch == branch), None
+        )
+        if site is None:
+            raise NotFound()
+        mine = {
+            his_id.his_patient_id
+            for his_id in await self.patients.his_ids(institution_id, patient_id)
+            if his_id.branch == branch
+        }
+        bills = []
+        for _, his_bill_id in keys:
+            async with asking_hospital():
+                bill = await self.outside.hospitals[site.adapter].get_bill(site, his_bill_id)
+            if bill is None or bill.his_patient_id not in mine:
+                raise NotFound()
+            bills.append(bill)
+        if len({bill.his_patient_id for bill in bills}) != 1:
+            raise BillNotPayable(reason="refused")
+        return bills, site
+
+    async def paid(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> list[PaidRecord]:
+        """What the HIS lists as paid, window payments too; empty where a HIS cannot list it."""
+        await self.patients.check_bound(institution_id, payer_id, patient_id)
+        profile = await self.institutions.profile(institution_id)
+        sites = {site.branch: site for site in await self.institutions.sites(institution_id)}
+        until = self.outside.clock.now()
+        since = until - timedelta(days=profile.settings.paid_list_days)
+        found: list[PaidRecord] = []
+        for his_id in await self.patients.his_ids(institution_id, patient_id):
+            site = sites[his_id.branch]
+            if site.capabilities.list_paid:
+                async with asking_hospital():
+                    found += await self.outside.hospitals[site.adapter].list_paid(
+                        site, his_id.his_patient_id, since, until
+                    )
+        return sorted(found, key=lambda record: record.paid_at, reverse=True)
+
+    def _shown(self, bill: Bill, insured_online: InsuredOnline, amount_max_fen: int) -> ShownBill:
+        now = self.outside.clock.now()
+        if bill.state in {"paid", "cancelled", "expired"}:
+            return ShownBill(bill=bill, payable=False, reason=bill.state)
+        if bill.valid_until is not None and bill.valid_until <= now:
+            return ShownBill(bill=bill, payable=False, reason="expired")
+        if not bill.payable_online:
+            return ShownBill(bill=bill, payable=False, reason="window_only", his_text=bill.not_payable_reason)
+        if bill.to_pay_fen > amount_max_fen:
+            return ShownBill(bill=bill, payable=False, reason="too_large")
+        if bill.insured and insured_online is InsuredOnline.BLOCKED:
+            return ShownBill(bill=bill, payable=False, reason="insured")
+        return ShownBill(bill=bill, payable=True, needs_second_tap=bill.insured)

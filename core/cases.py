@@ -1,0 +1,61 @@
+"""Work for staff: a case is opened once per subject, and closed by itself when the matter settles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from core.models import StaffCase
+from core.outside import Outside
+from core.states import CaseStatus
+from core.tenancy import scoped
+from core.transactions import rows, transaction
+
+SETTLED_BY_ITSELF = "settled_by_itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    outside: Outside
+
+    async def open(
+        self,
+        institution_id: UUID,
+        kind: str,
+        subject: str,
+        *,
+        payment_id: UUID | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open a case unless one of this kind and subject is open; part of the caller's transaction."""
+        async with transaction() as connection:
+            await rows(
+                connection,
+                "INSERT INTO staff_case (id, institution_id, kind, subject, payment_id, details, status, opened_at,"
+                " closed_reason) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '') ON CONFLICT DO NOTHING RETURNING id",
+                self.outside.ids.uuid(),
+                institution_id,
+                kind,
+                subject,
+                payment_id,
+                _json(details or {}),
+                self.outside.clock.now(),
+            )
+
+    async def settle(self, institution_id: UUID, kinds: tuple[str, ...], subject: str) -> None:
+        """Close open cases whose matter has settled without anybody's help."""
+        await (
+            scoped(institution_id)
+            .of(StaffCase)
+            .filter(kind__in=kinds, subject=subject, status=CaseStatus.OPEN)
+            .update(
+                status=CaseStatus.CLOSED, closed_at=self.outside.clock.now(), closed_reason=SETTLED_BY_ITSELF
+            )
+        )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), ensure_ascii=False, default=str)

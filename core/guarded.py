@@ -1,0 +1,44 @@
+"""Asking a HIS for a page: the counterparty's silence in words that the patient understands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from core.errors import (
+    BillNotPayable,
+    ChannelUnavailable,
+    HospitalUnavailable,
+    NotReached,
+    OutcomeUnknown,
+    Refused,
+)
+
+REFUSAL_REASONS = {
+    "BILL_PAID": "paid",
+    "BILL_CANCELLED": "cancelled",
+    "BILL_EXPIRED": "expired",
+    "NOT_PAYABLE_ONLINE": "window_only",
+    "LOCK_HELD_BY_OTHER": "busy",
+}
+
+
+@asynccontextmanager
+async def asking_hospital() -> AsyncIterator[None]:
+    """Raises HospitalUnavailable or BillNotPayable instead of the counterparty's errors."""
+    try:
+        yield
+    except Refused as refused:
+        reason = REFUSAL_REASONS.get(refused.code, "refused")
+        raise BillNotPayable(reason=reason, his_text=refused.message) from refused
+    except (NotReached, OutcomeUnknown) as silent:
+        raise HospitalUnavailable() from silent
+
+
+@asynccontextmanager
+async def asking_channel() -> AsyncIterator[None]:
+    """Raises ChannelUnavailable instead of the channel's errors."""
+    try:
+        yield
+    except (NotReached, OutcomeUnknown, Refused) as problem:
+        raise ChannelUnavailable() from problem

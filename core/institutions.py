@@ -1,0 +1,202 @@
+"""Institutions, their settings, and how they reach HIS, channels and chat platforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from core.errors import ConfigurationError, MethodNotAvailable, NotFound
+from core.models import ChatAccountRow, HospitalSiteRow, Institution, MerchantAccountRow, PaymentMethod
+from core.money import Fen
+from core.outside import Outside
+from core.ports import ChatAccount, ConfirmUnit, HospitalCapabilities, HospitalSite, MerchantAccount, Scene
+from core.tenancy import across_institutions, scoped
+
+
+class InsuredOnline(StrEnum):
+    """What happens when somebody wants to pay an insured bill by phone, self-paid."""
+
+    BLOCKED = "blocked"
+    SECOND_TAP = "second_tap"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstitutionSettings:
+    """What an institution decides for itself; stored as JSON, every key optional."""
+
+    payment_seconds: int = 300  # how long a pay sheet stays valid
+    expiry_margin_seconds: int = 30  # a payment ends this long before the HIS lock does
+    insured_online: InsuredOnline = InsuredOnline.BLOCKED
+    amount_max_fen: Fen = Fen(5_000_000)
+    merge: bool = False
+    merge_max: int = 20
+    display_valid_days: int = 3  # wording only, where the HIS gives no date
+    poll_seconds: int = 60
+    paid_list_days: int = 180
+
+
+def settings_from(stored: Mapping[str, Any]) -> InstitutionSettings:
+    """Unknown keys are refused: a misspelt setting must not be silently without effect."""
+    known = {field.name for field in fields(InstitutionSettings)}
+    if unknown := set(stored) - known:
+        raise ConfigurationError(f"unknown institution settings: {', '.join(sorted(unknown))}")
+    values = dict(stored)
+    if "insured_online" in values:
+        values["insured_online"] = InsuredOnline(values["insured_online"])
+    return InstitutionSettings(**values)
+
+
+def capabilities_from(stored: Mapping[str, Any]) -> HospitalCapabilities:
+    """The answers of the questionnaire, stored as JSON."""
+    values = dict(stored)
+    if "confirm_unit" in values:
+        values["confirm_unit"] = ConfirmUnit(values["confirm_unit"])
+    return HospitalCapabilities(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """An institution as pages and messages show it."""
+
+    id: UUID
+    code: str
+    name_zh: str
+    name_en: str
+    phone: str
+    settings: InstitutionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Institutions:
+    """Reads what operators have set up. Nothing is cached: a change holds from the next request on."""
+
+    outside: Outside
+
+    async def profile(self, institution_id: UUID) -> Profile:
+        row = await Institution.get(id=institution_id)
+        return _profile(row)
+
+    async def profile_by_code(self, code: str) -> Profile:
+        """Raises NotFound."""
+        row = await Institution.get_or_none(code=code)
+        if row is None:
+            raise NotFound()
+        return _profile(row)
+
+    async def site(self, institution_id: UUID, site_id: UUID) -> HospitalSite:
+        return self._site(await scoped(institution_id).of(HospitalSiteRow).get(id=site_id))
+
+    async def sites(self, institution_id: UUID) -> list[HospitalSite]:
+        """All HIS of an institution, one per branch."""
+        return [
+            self._site(row) for row in await scoped(institution_id).of(HospitalSiteRow).order_by("branch")
+        ]
+
+    async def site_by_event_token(self, token: str) -> HospitalSite:
+        """Raises NotFound."""
+        with across_institutions("the token in the path says whose HIS speaks"):
+            row = await HospitalSiteRow.get_or_none(event_token=token)
+        if row is None:
+            raise NotFound()
+        return self._site(row)
+
+    async def all_sites(self) -> list[HospitalSite]:
+        """For the operator's checks."""
+        with across_institutions("the operator's checks"):
+            return [self._site(row) for row in await HospitalSiteRow.all().order_by("id")]
+
+    async def merchant(self, institution_id: UUID, account_id: UUID) -> MerchantAccount:
+        return self._merchant(await scoped(institution_id).of(MerchantAccountRow).get(id=account_id))
+
+    async def merchant_by_notify_token(self, token: str) -> MerchantAccount:
+        """Raises NotFound."""
+        with across_institutions("the token in the path says whose channel speaks"):
+            row = await MerchantAccountRow.get_or_none(notify_token=token)
+        if row is None:
+            raise NotFound()
+        return self._merchant(row)
+
+    async def all_merchants(self) -> list[MerchantAccount]:
+        """For the operator's checks."""
+        with across_institutions("the operator's checks"):
+            return [self._merchant(row) for row in await MerchantAccountRow.all().order_by("id")]
+
+    async def chat_account(self, institution_id: UUID, account_id: UUID) -> ChatAccount:
+        return self._chat(await scoped(institution_id).of(ChatAccountRow).get(id=account_id))
+
+    async def chat_account_by_app(self, institution_id: UUID, app_id: str) -> ChatAccount:
+        """Raises NotFound."""
+        row = await scoped(institution_id).of(ChatAccountRow).get_or_none(app_id=app_id)
+        if row is None:
+            raise NotFound()
+        return self._chat(row)
+
+    async def all_chat_accounts(self) -> list[ChatAccount]:
+        """For the operator's checks."""
+        with across_institutions("the operator's checks"):
+            return [self._chat(row) for row in await ChatAccountRow.all().order_by("id")]
+
+    async def methods(self, institution_id: UUID, *, scene: Scene, app_id: str) -> list[PaymentMethod]:
+        """The ways of paying that this scene and app may offer now, favourites first."""
+        found = (
+            await scoped(institution_id)
+            .of(PaymentMethod)
+            .filter(operator_enabled=True, institution_enabled=True, app_id=app_id)
+        )
+        offered = [method for method in found if scene.value in method.scenes]
+        return sorted(offered, key=lambda method: (not method.favourite, method.position, method.code))
+
+    async def method(self, institution_id: UUID, code: str, *, scene: Scene, app_id: str) -> PaymentMethod:
+        """Raises MethodNotAvailable."""
+        for method in await self.methods(institution_id, scene=scene, app_id=app_id):
+            if method.code == code:
+                return method
+        raise MethodNotAvailable()
+
+    def _site(self, row: HospitalSiteRow) -> HospitalSite:
+        return HospitalSite(
+            id=row.id,
+            institution_id=row.institution_id,
+            branch=row.branch,
+            adapter=row.adapter,
+            base_url=row.base_url,
+            params=self.outside.keyring.decrypt_json(row.params_enc, place="hospital_site.params"),
+            capabilities=capabilities_from(row.capabilities),
+            deadline_seconds=row.deadline_seconds,
+            calls_max=row.calls_max,
+            maintenance=tuple((start, end) for start, end in row.maintenance),
+        )
+
+    def _merchant(self, row: MerchantAccountRow) -> MerchantAccount:
+        return MerchantAccount(
+            id=row.id,
+            institution_id=row.institution_id,
+            channel=row.channel,
+            merchant_no=row.merchant_no,
+            params=self.outside.keyring.decrypt_json(row.params_enc, place="merchant_account.params"),
+            notify_url=f"{self.outside.public_url}/n/{row.notify_token}",
+        )
+
+    def _chat(self, row: ChatAccountRow) -> ChatAccount:
+        return ChatAccount(
+            id=row.id,
+            institution_id=row.institution_id,
+            platform=row.platform,
+            app_id=row.app_id,
+            params=self.outside.keyring.decrypt_json(row.params_enc, place="chat_account.params"),
+            templates=row.templates,
+        )
+
+
+def _profile(row: Institution) -> Profile:
+    return Profile(
+        id=row.id,
+        code=row.code,
+        name_zh=row.name_zh,
+        name_en=row.name_en,
+        phone=row.phone,
+        settings=settings_from(row.settings),
+    )

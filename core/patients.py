@@ -1,0 +1,275 @@
+"""Who pays and for whom: chat identities, patients of the HIS, and the bindings between them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+
+from core.errors import BindingRefused, InvalidRequest, NotFound, PatientNotBound
+from core.guarded import asking_hospital
+from core.institutions import Institutions
+from core.models import Binding, HisPatient, Patient, PatientIdentifier, Payer
+from core.outside import Outside
+from core.ports import ChatAccount, ChatIdentity, HospitalPatient, HospitalSite, Identifier, IdentifierType
+from core.scrubbing import mask_name
+from core.tenancy import scoped
+from core.transactions import atomically, transaction, violated
+
+PATIENTS_PER_PAYER_MAX = 5
+NAME_LENGTH_MAX = 64
+IDENTIFIER_LENGTH_MAX = 64
+PROOF_PHONE = "phone_held_by_his"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoundPatient:
+    """A patient as the payer's list shows it."""
+
+    patient_id: UUID
+    masked_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patients:
+    outside: Outside
+    institutions: Institutions
+
+    async def payer_for(self, account: ChatAccount, identity: ChatIdentity, *, language: str) -> Payer:
+        """The row of this chat identity, made on first sight."""
+        keyring = self.outside.keyring
+        lookup = keyring.lookup(identity.open_id, place="payer.open_id")
+        union = keyring.lookup(identity.union_id, place="payer.union_id") if identity.union_id else ""
+        scope = scoped(account.institution_id)
+        payer = await scope.of(Payer).get_or_none(chat_account_id=account.id, open_id_lookup=lookup)
+        if payer is None:
+            try:
+                async with transaction():
+                    return await Payer.create(
+                        id=self.outside.ids.uuid(),
+                        institution_id=account.institution_id,
+                        chat_account_id=account.id,
+                        open_id_enc=keyring.encrypt(identity.open_id, place="payer.open_id"),
+                        open_id_lookup=lookup,
+                        union_lookup=union,
+                        language=language,
+                        created_at=self.outside.clock.now(),
+                    )
+            except IntegrityError as error:
+                if violated(error) != "payer_once":
+                    raise
+                payer = await scope.of(Payer).get(chat_account_id=account.id, open_id_lookup=lookup)
+        if (payer.language, payer.union_lookup) != (language, union or payer.union_lookup):
+            payer.language, payer.union_lookup = language, union or payer.union_lookup
+            await (
+                scope.of(Payer)
+                .filter(id=payer.id)
+                .update(language=payer.language, union_lookup=payer.union_lookup)
+            )
+        return payer
+
+    async def bind(self, payer: Payer, *, name: str, identifier: Identifier, phone: str) -> BoundPatient:
+        """Bind the person whom the HIS knows by this document and name, and whose phone the HIS holds.
+
+        `phone` has been verified by the chat platform. Raises BindingRefused or HospitalUnavailable. A wrong name
+        and an unknown document are told alike, so that nobody learns whether a document is registered.
+        """
+        name, value = name.strip(), normal_identifier(identifier)
+        if not 1 <= len(name) <= NAME_LENGTH_MAX:
+            raise InvalidRequest(field="name", problem=f"1 to {NAME_LENGTH_MAX} characters are needed")
+        known: list[tuple[HospitalSite, HospitalPatient]] = []
+        for site in await self.institutions.sites(payer.institution_id):
+            async with asking_hospital():
+                found = await self.outside.hospitals[site.adapter].find_patients(
+                    site, Identifier(type=identifier.type, value=value)
+                )
+            known += [(site, person) for person in found if _same_name(person.name, name)]
+        if not known:
+            raise BindingRefused(reason="not_found")
+        mine = [
+            (site, person) for site, person in known if phone in {digits(number) for number in person.phones}
+        ]
+        if not mine:
+            raise BindingRefused(reason="phone_differs")
+        return await atomically(
+            lambda: self._bind(payer, name, Identifier(type=identifier.type, value=value), mine)
+        )
+
+    async def _bind(
+        self,
+        payer: Payer,
+        name: str,
+        identifier: Identifier,
+        known: Sequence[tuple[HospitalSite, HospitalPatient]],
+    ) -> BoundPatient:
+        scope = scoped(payer.institution_id)
+        await scope.of(Payer).select_for_update(no_key=True).get(id=payer.id)
+        patient_id = await self._patient(payer.institution_id, name, identifier, known)
+        if await scope.of(Binding).filter(payer_id=payer.id, patient_id=patient_id, removed_at=None).exists():
+            raise BindingRefused(reason="already_bound")
+        if (
+            await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).count()
+            >= PATIENTS_PER_PAYER_MAX
+        ):
+            raise BindingRefused(reason="too_many")
+        await Binding.create(
+            id=self.outside.ids.uuid(),
+            institution_id=payer.institution_id,
+            payer_id=payer.id,
+            patient_id=patient_id,
+            proof=PROOF_PHONE,
+            bound_at=self.outside.clock.now(),
+        )
+        return BoundPatient(patient_id=patient_id, masked_name=mask_name(name))
+
+    async def _patient(
+        self,
+        institution_id: UUID,
+        name: str,
+        identifier: Identifier,
+        known: Sequence[tuple[HospitalSite, HospitalPatient]],
+    ) -> UUID:
+        """The person's row: the one that has this document or one of these HIS ids already, else a new one."""
+        scope = scoped(institution_id)
+        lookup = self.outside.keyring.lookup(identifier.value, place=f"identifier.{identifier.type.value}")
+        stored = await scope.of(PatientIdentifier).get_or_none(type=identifier.type.value, lookup=lookup)
+        patient_id = stored.patient_id if stored else None
+        for site, person in known:
+            if patient_id is None:
+                row = await scope.of(HisPatient).get_or_none(
+                    branch=site.branch, his_patient_id=person.his_patient_id
+                )
+                patient_id = row.patient_id if row else None
+        if patient_id is None:
+            patient = await Patient.create(
+                id=self.outside.ids.uuid(),
+                institution_id=institution_id,
+                name_enc=self.outside.keyring.encrypt(name, place="patient.name"),
+                created_at=self.outside.clock.now(),
+            )
+            patient_id = patient.id
+        if stored is None:
+            await PatientIdentifier.create(
+                id=self.outside.ids.uuid(),
+                institution_id=institution_id,
+                patient_id=patient_id,
+                type=identifier.type.value,
+                value_enc=self.outside.keyring.encrypt(identifier.value, place="patient_identifier.value"),
+                lookup=lookup,
+            )
+        for site, person in known:
+            if (
+                not await scope.of(HisPatient)
+                .filter(branch=site.branch, his_patient_id=person.his_patient_id)
+                .exists()
+            ):
+                await HisPatient.create(
+                    id=self.outside.ids.uuid(),
+                    institution_id=institution_id,
+                    patient_id=patient_id,
+                    branch=site.branch,
+                    his_patient_id=person.his_patient_id,
+                )
+        return patient_id
+
+    async def bound(self, payer: Payer) -> list[BoundPatient]:
+        """Whom this payer may see and pay for."""
+        scope = scoped(payer.institution_id)
+        bindings = (
+            await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).order_by("bound_at", "id")
+        )
+        patients = {
+            row.id: row for row in await scope.of(Patient).filter(id__in=[b.patient_id for b in bindings])
+        }
+        return [
+            BoundPatient(
+                patient_id=binding.patient_id,
+                masked_name=mask_name(
+                    self.outside.keyring.decrypt(patients[binding.patient_id].name_enc, place="patient.name")
+                ),
+            )
+            for binding in bindings
+        ]
+
+    async def unbind(self, payer: Payer, patient_id: UUID) -> None:
+        """Raises NotFound when there is no such binding."""
+        gone = await (
+            scoped(payer.institution_id)
+            .of(Binding)
+            .filter(payer_id=payer.id, patient_id=patient_id, removed_at=None)
+            .update(removed_at=self.outside.clock.now())
+        )
+        if not gone:
+            raise NotFound()
+
+    async def check_bound(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> None:
+        """Raises PatientNotBound."""
+        if not await (
+            scoped(institution_id)
+            .of(Binding)
+            .filter(payer_id=payer_id, patient_id=patient_id, removed_at=None)
+            .exists()
+        ):
+            raise PatientNotBound()
+
+    async def his_ids(self, institution_id: UUID, patient_id: UUID) -> list[HisPatient]:
+        return (
+            await scoped(institution_id).of(HisPatient).filter(patient_id=patient_id).order_by("branch", "id")
+        )
+
+    async def payers_of(
+        self, institution_id: UUID, branch: str, his_patient_id: str
+    ) -> list[tuple[UUID, UUID]]:
+        """(payer, patient) for everybody who has bound the person whom the HIS knows by this id."""
+        row = (
+            await scoped(institution_id)
+            .of(HisPatient)
+            .get_or_none(branch=branch, his_patient_id=his_patient_id)
+        )
+        if row is None:
+            return []
+        bindings = await (
+            scoped(institution_id)
+            .of(Binding)
+            .filter(patient_id=row.patient_id, removed_at=None)
+            .order_by("bound_at", "id")
+        )
+        return [(binding.payer_id, binding.patient_id) for binding in bindings]
+
+    async def masked_name(self, institution_id: UUID, patient_id: UUID) -> str:
+        patient = await scoped(institution_id).of(Patient).get(id=patient_id)
+        return mask_name(self.outside.keyring.decrypt(patient.name_enc, place="patient.name"))
+
+
+def digits(phone: str) -> str:
+    """A mainland phone as eleven digits, whatever it was written with."""
+    only = re.sub(r"\D", "", phone)
+    return only[-11:] if len(only) > 11 else only
+
+
+def normal_identifier(identifier: Identifier) -> str:
+    """The number as the HIS expects it. Raises InvalidRequest."""
+    value = re.sub(r"[\s\-·]", "", identifier.value).upper()
+    if not 1 <= len(value) <= IDENTIFIER_LENGTH_MAX or not value.isascii() or not value.isalnum():
+        raise InvalidRequest(field="identifier", problem="letters and digits only")
+    if identifier.type is IdentifierType.ID_CARD and not valid_id_card(value):
+        raise InvalidRequest(field="identifier", problem="this is not a valid ID card number")
+    return value
+
+
+def valid_id_card(value: str) -> bool:
+    """Eighteen characters with the right check digit (GB 11643-1999)."""
+    if not re.fullmatch(r"\d{17}[\dX]", value):
+        return False
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    return (
+        "10X98765432"[sum(int(digit) * weight for digit, weight in zip(value, weights, strict=False)) % 11]
+        == value[17]
+    )
+
+
+def _same_name(left: str, right: str) -> bool:
+    return re.sub(r"[\s·]", "", left).casefold() == re.sub(r"[\s·]", "", right).casefold()

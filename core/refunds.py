@@ -1,0 +1,153 @@
+"""Giving money back at the channel: the row first, then the byte, then questions until the end is proven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from core.applying import WAIT_FOR_HOLDER, Applier
+from core.cases import Cases
+from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
+from core.errors import NotReached, OutcomeUnknown, Refused
+from core.evidence import refund_evidence
+from core.institutions import Institutions
+from core.models import Payment, PaymentLine, Refund
+from core.outside import Outside
+from core.ports import RefundOrder, RefundState
+from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
+from core.tenancy import scoped
+from core.transactions import atomically
+
+BLOCKED_CASE_AFTER_TRIES = 6
+REASON = "医院未入账，原路退款"  # shown by the payer's wallet
+MOVING = [RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.STUCK]
+
+
+@dataclass(frozen=True, slots=True)
+class Refunds:
+    outside: Outside
+    institutions: Institutions
+    applier: Applier
+    cases: Cases
+
+    async def work_line(self, due: DueRow) -> UUID | None:
+        """A paid line that waits for its bill looks again; lines that must go back get their refund.
+
+        Returns the payment's id when a refund was made.
+        """
+        line = await scoped(due.institution_id).of(PaymentLine).get(id=due.id)
+        if line.status is LineStatus.WAITING:
+            await atomically(lambda: self._enter_again(line))
+        made = None
+        if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.HELD}:
+            made = await self.applier.return_lines(line.payment_id, due.institution_id)
+        later = self.outside.clock.now() + WAIT_FOR_HOLDER
+        await give_back("payment_line", line.id, due.institution_id, holder=due.holder, due_at=later)
+        return line.payment_id if made else None
+
+    async def _enter_again(self, line: PaymentLine) -> None:
+        payment = (
+            await scoped(line.institution_id)
+            .of(Payment)
+            .select_for_update(no_key=True)
+            .get(id=line.payment_id)
+        )
+        if payment.status is not PaymentStatus.PAID:
+            return
+        lines = (
+            await scoped(line.institution_id)
+            .of(PaymentLine)
+            .filter(payment_id=payment.id, confirm_no=line.confirm_no)
+            .order_by("branch", "his_bill_id")
+            .select_for_update(no_key=True)
+        )
+        await self.applier.enter(payment, lines, now=self.outside.clock.now())
+
+    async def work(self, due: DueRow) -> None:
+        """Bring one refund that we hold a step further: ask first if anything was ever sent, then send."""
+        scope = scoped(due.institution_id)
+        refund = await scope.of(Refund).get(id=due.id)
+        if refund.status not in {RefundStatus.APPROVED, *MOVING}:
+            return
+        payment = await scope.of(Payment).get(id=refund.payment_id)
+        account = await self.institutions.merchant(due.institution_id, payment.merchant_account_id)
+        channel = self.outside.channels[account.channel]
+        now = self.outside.clock.now()
+        try:
+            if refund.sends_started > refund.sends_unreached:
+                trade = await channel.query_refund(account, refund.refund_no)
+                if trade.state is not RefundState.ABSENT:
+                    await self.applier.apply(
+                        refund_evidence(
+                            trade,
+                            payment.order_no,
+                            source=account.channel,
+                            proof=ProofKind.AUTHENTICATED_QUERY,
+                        )
+                    )
+                    await self._later(due, now + backoff(due.attempts))
+                    return
+                sent_at = refund.last_sent_at or refund.created_at
+                sendable_at = sent_at + timedelta(seconds=channel.capabilities.request_deadline_seconds)
+                if now < sendable_at:
+                    await self._later(due, sendable_at)
+                    return
+            await self._set_sending(refund)
+            if not await begin_send(
+                "refund",
+                refund.id,
+                due.institution_id,
+                holder=due.holder,
+                now=now,
+                statuses=MOVING,
+                stamp="last_sent_at",
+            ):
+                return
+            answer = await channel.refund(
+                account,
+                RefundOrder(
+                    refund_no=refund.refund_no,
+                    order_no=payment.order_no,
+                    channel_trade_no=payment.channel_trade_no,
+                    amount_fen=refund.amount_fen,
+                    total_fen=payment.paid_fen,
+                    reason=REASON,
+                ),
+            )
+            await self.applier.apply(
+                refund_evidence(
+                    answer, payment.order_no, source=account.channel, proof=ProofKind.AUTHENTICATED_QUERY
+                )
+            )
+            await self._later(due, now + backoff(due.attempts))
+        except NotReached:
+            if refund.status is RefundStatus.SENDING:
+                await send_had_no_effect("refund", refund.id, due.institution_id)
+            await self._later(due, now + backoff(due.attempts))
+        except (OutcomeUnknown, Refused) as problem:
+            # A refusal is not the end of a refund: the same number goes out again when its cause is gone.
+            if due.attempts >= BLOCKED_CASE_AFTER_TRIES:
+                code = problem.code if isinstance(problem, Refused) else "unknown"
+                await self.cases.open(
+                    due.institution_id,
+                    "refund_blocked",
+                    refund.refund_no,
+                    payment_id=payment.id,
+                    details={"code": code},
+                )
+            await self._later(due, now + backoff(due.attempts))
+
+    async def _set_sending(self, refund: Refund) -> None:
+        if refund.status is RefundStatus.APPROVED:
+            changed = await (
+                scoped(refund.institution_id)
+                .of(Refund)
+                .filter(id=refund.id, status=RefundStatus.APPROVED)
+                .update(status=RefundStatus.SENDING)
+            )
+            if changed:
+                refund.status = RefundStatus.SENDING
+
+    async def _later(self, due: DueRow, when: datetime) -> None:
+        await give_back("refund", due.id, due.institution_id, holder=due.holder, due_at=when)

@@ -1,0 +1,244 @@
+"""Every sentence a patient can read, in Chinese and English. Pure.
+
+An error sentence answers: was I charged, what happens by itself, by when, and where to go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from core.clock import shanghai
+from core.errors import RequestError
+from core.money import Fen, yuan_text
+from core.ports import MessageKind
+
+LANGUAGES = ("zh", "en")
+
+
+def language_of(accept_language: str) -> str:
+    """The language to answer in: Chinese unless the phone prefers English."""
+    first = accept_language.split(",")[0].strip().lower()
+    return "en" if first.startswith("en") else "zh"
+
+
+ERRORS: Mapping[str, Mapping[str, str]] = {
+    "request_error": {
+        "zh": "请求没有完成，没有扣款。请稍后再试，或到收费窗口办理。",
+        "en": "The request was not completed and you were not charged. Please try again or go to the cashier window.",
+    },
+    "invalid_request": {
+        "zh": "提交的内容有误（{field}：{problem}），没有扣款。请改正后再试。",
+        "en": "Something in the request is not right ({field}: {problem}). You were not charged. Please correct it.",
+    },
+    "not_signed_in": {
+        "zh": "登录已失效，没有扣款。请重新打开小程序。",
+        "en": "You are signed out; you were not charged. Please open the mini program again.",
+    },
+    "not_found": {
+        "zh": "没有找到这条记录。请返回列表刷新，或到收费窗口查询。",
+        "en": "We could not find this. Please go back and refresh the list, or ask at the cashier window.",
+    },
+    "patient_not_bound": {
+        "zh": "您还没有绑定这位就诊人，不能查看或支付。没有扣款。请先绑定就诊人。",
+        "en": "This patient is not linked to you, so you cannot view or pay. You were not charged. Link the patient first.",
+    },
+    "binding_refused.not_found": {
+        "zh": "医院没有查到与您填写的姓名和证件一致的就诊人。请核对后再试，或到窗口建档。",
+        "en": "The hospital has no patient with this name and document. Please check them, or register at the window.",
+    },
+    "binding_refused.phone_differs": {
+        "zh": "您的手机号与医院登记的不一致，为保护隐私不能绑定。请到窗口更新手机号后再试。",
+        "en": "Your phone number is not the one the hospital holds, so we cannot link this patient."
+        " Please have it updated at the window, then try again.",
+    },
+    "binding_refused.too_many": {
+        "zh": "一个微信号最多绑定5位就诊人。请先解绑一位再试。",
+        "en": "At most 5 patients can be linked to one account. Please remove one first.",
+    },
+    "binding_refused.already_bound": {
+        "zh": "这位就诊人已经绑定，无需重复操作。",
+        "en": "This patient is already linked.",
+    },
+    "bill_not_payable.paid": {
+        "zh": "这张账单已经缴过费，没有再次扣款。请在“已缴费”里查看。",
+        "en": "This bill has already been paid; you were not charged again. See the Paid list.",
+    },
+    "bill_not_payable.expired": {
+        "zh": "这张账单已过缴费期限，没有扣款。请联系医生重新开单，或到收费窗口咨询。",
+        "en": "This bill can no longer be paid; you were not charged. Ask your doctor for a new one or go to the window.",
+    },
+    "bill_not_payable.cancelled": {
+        "zh": "这张账单已被医院取消，没有扣款。如有疑问请询问医生。",
+        "en": "The hospital has cancelled this bill; you were not charged. Please ask your doctor.",
+    },
+    "bill_not_payable.insured": {
+        "zh": "手机支付按自费结算，医保请到窗口。没有扣款。",
+        "en": "Paying by phone is self-paid; to use your insurance please go to the window. You were not charged.",
+    },
+    "bill_not_payable.window_only": {
+        "zh": "这张账单只能在收费窗口缴费，没有扣款。{his_text}",
+        "en": "This bill can only be paid at the cashier window; you were not charged. {his_text}",
+    },
+    "bill_not_payable.too_large": {
+        "zh": "金额超过手机支付限额，没有扣款。请到收费窗口办理。",
+        "en": "The amount is above the limit for phone payment; you were not charged. Please go to the cashier window.",
+    },
+    "bill_not_payable.busy": {
+        "zh": "这张账单正在别处办理缴费，没有扣款。请一分钟后再试；若已在窗口缴费则无需再付。",
+        "en": "This bill is being paid elsewhere right now; you were not charged. Try again in a minute.",
+    },
+    "bill_not_payable.refused": {
+        "zh": "医院不接受这张账单在手机上缴费，没有扣款。请到收费窗口办理。{his_text}",
+        "en": "The hospital does not accept payment of this bill here; you were not charged."
+        " Please go to the cashier window. {his_text}",
+    },
+    "amount_changed": {
+        "zh": "账单金额已由{shown}元变为{amount}元，没有扣款。请核对新金额后再支付。",
+        "en": "The amount has changed from ¥{shown} to ¥{amount}; you were not charged. Please check it and pay again.",
+    },
+    "payment_open_elsewhere": {
+        "zh": "这张账单有一笔支付正在进行，结果还没确定。最迟{until}会有结果；您也可以继续支付，"
+        "万一重复扣款，多收的钱会自动原路退回。",
+        "en": "Another payment for this bill is still open. Its result will be known by {until}. You may also go on:"
+        " should both succeed, the second amount is returned automatically.",
+    },
+    "already_paid": {
+        "zh": "这张账单已经支付，请勿重复支付。请在“已缴费”里查看结果。",
+        "en": "This bill has been paid; please do not pay again. See the Paid list.",
+    },
+    "method_not_available": {
+        "zh": "医院没有开通这种支付方式，没有扣款。请换一种方式，或到收费窗口办理。",
+        "en": "The hospital does not offer this way of paying; you were not charged. Choose another or go to the window.",
+    },
+    "idempotency_conflict": {
+        "zh": "请求编号重复，没有再次扣款。请返回重新发起支付。",
+        "en": "This request number was used for something else; you were not charged again. Please start again.",
+    },
+    "still_working": {
+        "zh": "上一次点击还在处理中，没有重复扣款。请稍等几秒。",
+        "en": "Your first tap is still being worked on; you are not charged twice. Please wait a few seconds.",
+    },
+    "too_many_requests": {
+        "zh": "操作太频繁，没有扣款。请{retry_after_seconds}秒后再试。",
+        "en": "Too many requests; you were not charged. Please try again in {retry_after_seconds} seconds.",
+    },
+    "hospital_unavailable": {
+        "zh": "医院系统暂时没有回应，没有扣款。请几分钟后再试；着急请到收费窗口办理。",
+        "en": "The hospital's system is not answering; you were not charged. Try again in a few minutes or go to the window.",
+    },
+    "channel_unavailable": {
+        "zh": "支付渠道暂时没有回应，没有扣款。请稍后再试，或到收费窗口办理。",
+        "en": "The payment service is not answering; you were not charged. Please try again, or go to the cashier window.",
+    },
+    "internal_error": {
+        "zh": "系统出错了。如已扣款，款项不会丢失：系统会自动核对，缴费成功或原路退回都会通知您。请到“已缴费”里查看。",
+        "en": "Something went wrong on our side. If you were charged, nothing is lost: it is checked automatically and"
+        " you will be told whether it was booked or returned. See the Paid list.",
+    },
+    "body_too_large": {
+        "zh": "提交的内容太大，没有扣款。请减少内容后再试。",
+        "en": "The request is too large; you were not charged.",
+    },
+}
+
+
+def error_text(error: RequestError, language: str) -> str:
+    """The sentence for an error, most specific first: code.reason, then code."""
+    reason = str(error.values.get("reason", ""))
+    entry = ERRORS.get(f"{error.code}.{reason}") or ERRORS.get(error.code)
+    if entry is None and reason:
+        entry = ERRORS.get(f"{error.code}.refused")
+    sentence = (entry or ERRORS["request_error"])[language if language in LANGUAGES else "zh"]
+    return sentence.format_map(_Values(_readable(error.values))).strip()
+
+
+class _Values(dict[str, str]):
+    """A value that nobody gave is left out of the sentence."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _readable(values: Mapping[str, str | int]) -> dict[str, str]:
+    shown = {key: str(value) for key, value in values.items()}
+    for key, value in values.items():
+        if key.endswith("_fen"):
+            shown[key.removesuffix("_fen")] = yuan_text(Fen(int(value)))
+    return shown
+
+
+BILL_TITLE = {"zh": "门诊缴费", "en": "Outpatient fee"}
+"""Neutral on purpose: a lock screen is read by others too."""
+
+STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "to_pay": {"zh": "待缴费", "en": "To pay"},
+    "paying": {"zh": "支付中", "en": "Payment open"},
+    "confirming": {
+        "zh": "医院确认中（请勿重复支付）",
+        "en": "The hospital is booking it (please do not pay again)",
+    },
+    "paid": {"zh": "已缴费", "en": "Paid"},
+    "returning": {"zh": "医院未入账·退款中", "en": "Not booked by the hospital · refund under way"},
+    "returned": {"zh": "医院未入账·已退款", "en": "Not booked by the hospital · refunded"},
+    "checking": {"zh": "金额核对中，工作人员会处理", "en": "The amount is being checked by staff"},
+    "not_paid": {"zh": "未支付", "en": "Not paid"},
+}
+
+INSURED_NOTE = {
+    "zh": "手机支付按自费结算，医保请到窗口",
+    "en": "Paying by phone is self-paid; for insurance go to the window",
+}
+
+RETURN_REASONS: Mapping[str, Mapping[str, str]] = {
+    "BILL_PAID": {"zh": "账单已在别处缴费", "en": "the bill was paid elsewhere"},
+    "paid_elsewhere": {"zh": "账单已在别处缴费", "en": "the bill was paid elsewhere"},
+    "BILL_CANCELLED": {"zh": "账单已被取消", "en": "the bill was cancelled"},
+    "BILL_EXPIRED": {"zh": "账单已过期", "en": "the bill had lapsed"},
+    "AMOUNT_MISMATCH": {"zh": "账单金额有变", "en": "the amount had changed"},
+    "wrong_amount": {"zh": "支付金额与账单不符", "en": "the amount paid is not the bill's"},
+    "": {"zh": "医院没有入账", "en": "the hospital did not book it"},
+}
+
+
+def time_text(moment: datetime, language: str) -> str:
+    """2026年3月5日 14:05 or 2026-03-05 14:05, Shanghai time."""
+    local = shanghai(moment)
+    if language == "en":
+        return f"{local:%Y-%m-%d %H:%M}"
+    return f"{local.year}年{local.month}月{local.day}日 {local:%H:%M}"
+
+
+def message_fields(
+    kind: MessageKind, values: Mapping[str, Any], *, language: str, hospital: str
+) -> dict[str, str]:
+    """The fields of a message, in our neutral names; no drug, no diagnosis, no full name."""
+    language = language if language in LANGUAGES else "zh"
+    zh = language == "zh"
+    amount = yuan_text(Fen(int(values.get("amount_fen", 0))))
+    moment = values.get("at")
+    fields = {
+        "hospital": hospital,
+        "title": BILL_TITLE[language],
+        "amount": f"¥{amount}",
+        "time": time_text(datetime.fromisoformat(str(moment)), language) if moment else "",
+        "name": str(values.get("masked_name", "")),
+        "number": str(values.get("order_no", "")),
+    }
+    if kind is MessageKind.NEW_BILL:
+        fields["status"] = "待缴费" if zh else "To pay"
+        fields["note"] = "点击查看并缴费" if zh else "Tap to view and pay"
+    elif kind is MessageKind.PAID:
+        fields["status"] = "缴费成功" if zh else "Paid"
+        fields["note"] = str(
+            values.get("guide_text") or ("请按医院指引就诊" if zh else "Please follow the hospital's signs")
+        )
+    elif kind is MessageKind.REFUSED_RETURNED:
+        reasons = RETURN_REASONS.get(str(values.get("reason_code", "")), RETURN_REASONS[""])
+        fields["status"] = "医院未入账" if zh else "Not booked"
+        fields["note"] = f"{reasons['zh']}，已原路退款" if zh else f"Refunding: {reasons['en']}"
+    elif kind is MessageKind.REFUND_ARRIVED:
+        fields["status"] = "退款成功" if zh else "Refunded"
+        fields["note"] = "已退回原支付账户" if zh else "Returned to where you paid from"
+    return fields
