@@ -304,7 +304,7 @@ async def test_a_template_that_cannot_be_used_is_for_an_operator_and_nothing_is_
         replace(account, templates=templates), world.message(world.official)
     )
     assert (result.outcome, result.code) == (SendOutcome.MISCONFIGURED, code)
-    assert transport.sent == []
+    assert transport.requests == []
 
 
 # ---------------------------------------------------------------- values

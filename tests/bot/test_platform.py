@@ -80,7 +80,7 @@ async def test_what_cannot_be_a_code_is_refused_without_a_call(world: WechatOfTe
         with pytest.raises(Refused) as refused:
             await attempt
         assert refused.value.final
-    assert transport.sent == []
+    assert transport.requests == []
 
 
 @pytest.mark.parametrize("errcode", [*sorted(set(ERRCODES) - {0}), 99999])

@@ -16,7 +16,8 @@ from core.errors import NotReached, OutcomeUnknown, Refused
 from core.memory import MemoryTokenStore
 from core.ports import SendOutcome
 from simulators.kit import create_app
-from tests.support.wechat import PHONE, SimulatorTransport, WechatOfTests
+from tests.support.transports import WatchedTransport
+from tests.support.wechat import PHONE, WechatOfTests
 from wire.http import HttpClient, HttpReply, HttpRequest
 
 SEND = "/cgi-bin/message/template/send"
@@ -158,19 +159,19 @@ async def test_the_store_is_read_again_before_the_platform_is_asked(world: Wecha
     account = world.account(world.official)
     other = world.wire(world.transport(), store).tokens
 
-    class Meanwhile(SimulatorTransport):
+    class Meanwhile(WatchedTransport):
         async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply:
-            if SEND in request.url and not any(SEND in earlier.url for earlier in self.sent):
+            if SEND in request.url and not any(SEND in earlier.url for earlier in self.requests):
                 world.simulator.rotate_token(account.app_id)
                 store.forget()
                 other._known.clear()
                 await other.get(account)
             return await super().send(request, deadline_seconds=deadline_seconds)
 
-    transport = Meanwhile(world.simulator)
+    transport = Meanwhile(world.transport())
     result = await world.wire(transport, store).template.send(account, world.message(world.official))
     assert result.outcome is SendOutcome.ACCEPTED
-    assert [SEND in request.url for request in transport.sent] == [False, True, True]
+    assert [SEND in request.url for request in transport.requests] == [False, True, True]
 
 
 async def test_a_forced_refresh_follows_only_when_the_platform_keeps_handing_out_the_refused_token(
@@ -392,7 +393,7 @@ async def test_logs_and_reprs_hold_no_token_secret_openid_code_or_phone(
             except (NotReached, OutcomeUnknown, Refused) as error:
                 shown += [repr(error), str(error), repr(error.__cause__)]
         world.faults.clear()
-    shown += [repr(request) for request in transport.sent]
+    shown += [repr(request) for request in transport.requests]
     shown += [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
     text = "\n".join(shown)
     assert "wechat_token_fetched" in text

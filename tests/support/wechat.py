@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from bot.wechat.client import WechatApi
 from bot.wechat.messenger import SubscribeMessenger, TemplateMessenger
 from bot.wechat.platform import WechatMiniProgram
 from bot.wechat.tokens import AccessTokens
-from core.errors import NotReached, OutcomeUnknown
 from core.memory import MemoryTokenStore
 from core.ports import ChatAccount, MessageKind, OutgoingMessage, TokenStore
 from simulators.clock import ManualClock
 from simulators.faults import Faults
-from simulators.kit import ConnectionLost, NeverConnected, Request, Response, exchange
+from simulators.kit import Request, Response, exchange
 from simulators.wechat import App, WechatPlatformSimulator
-from wire.http import HttpReply, HttpRequest, Transport
+from tests.support.transports import InProcessTransport, WatchedTransport
+from wire.http import Transport
 
 NOON = datetime(2026, 5, 6, 4, 0, tzinfo=UTC)
 PHONE = "13900001234"
@@ -42,29 +41,6 @@ SOURCES = {
     "phrase6": "=待缴费",
 }
 PAGE = "pages/bill/index?b=abc"
-
-
-class SimulatorTransport:
-    """A Transport straight into a simulator, without a socket; remembers what it carried."""
-
-    def __init__(self, simulator: WechatPlatformSimulator) -> None:
-        self._simulator = simulator
-        self.sent: list[HttpRequest] = []
-
-    async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply:
-        self.sent.append(request)
-        parts = urlsplit(request.url)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        incoming = Request(
-            method=request.method, target=target, headers=dict(request.headers), body=request.body
-        )
-        try:
-            response = await exchange(self._simulator, incoming)
-        except NeverConnected as error:
-            raise NotReached("never connected") from error
-        except ConnectionLost as error:
-            raise OutcomeUnknown("connection lost") from error
-        return HttpReply(status=response.status, headers=dict(response.headers), body=response.body)
 
 
 @dataclass(kw_only=True)
@@ -93,8 +69,9 @@ class WechatOfTests:
         self.user = self.simulator.add_user("王小明", phone=PHONE)
         self.simulator.follow(self.user, self.official.app_id)
 
-    def transport(self) -> SimulatorTransport:
-        return SimulatorTransport(self.simulator)
+    def transport(self) -> WatchedTransport:
+        """Straight into the simulator, without a socket."""
+        return WatchedTransport(InProcessTransport({self.base_url: self.simulator}))
 
     def wire(self, transport: Transport, store: TokenStore | None = None) -> Adapters:
         api = WechatApi(transport=transport)
