@@ -22,11 +22,31 @@ from simulators.clock import ManualClock
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
 from tests.support.transports import WatchedTransport
-from wire.http import Transport
+from wire.http import HttpReply, HttpRequest, Transport
 
 MORNING = datetime(2026, 5, 6, 2, 0, tzinfo=UTC)  # ten o'clock in Shanghai
 ELDER, MOTHER, INFANT, LABOURER = "P10001", "P10002", "P10003", "P10005"
 EVENTS_URL = "http://127.0.0.1:1/his/v1/events"
+
+
+class Line(WatchedTransport):
+    """A watched line on which something can be arranged to happen between two exchanges."""
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner)
+        self._between: Callable[[], None] | None = None
+
+    def after_next(self, happen: Callable[[], None]) -> None:
+        """Run this once the next exchange is over."""
+        self._between = happen
+
+    async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply:
+        between, self._between = self._between, None
+        try:
+            return await super().send(request, deadline_seconds=deadline_seconds)
+        finally:
+            if between is not None:
+                between()
 
 
 @dataclass(kw_only=True)
@@ -36,7 +56,7 @@ class Connected:
     clock: ManualClock
     simulator: HospitalSimulator
     hospital: RestHospital
-    line: WatchedTransport
+    line: Line
     site: HospitalSite
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -107,7 +127,7 @@ def counted_nonces() -> Callable[[], str]:
 def connect(
     simulator: HospitalSimulator, clock: ManualClock, transport: Transport, base_url: str
 ) -> Connected:
-    line = WatchedTransport(transport)
+    line = Line(transport)
     return Connected(
         clock=clock,
         simulator=simulator,
