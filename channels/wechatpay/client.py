@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -47,7 +47,7 @@ class _Held:
     """What we hold for one account, in memory only."""
 
     merchant_no: str
-    params: Mapping[str, str]
+    params: Mapping[str, str] = field(repr=False)
     credentials: Credentials
     downloaded: tuple[VerificationKey, ...] = ()
     asked_at: datetime | None = None
@@ -75,7 +75,7 @@ class Client:
         return self._hold(account).keys
 
     def answer_key(self, account: MerchantAccount) -> VerificationKey:
-        """The key that we ask WeChat Pay to answer with: its first public key, else the newest certificate."""
+        """The key that answers are to be signed with: its first public key, else the newest certificate."""
         return self._answer_key(self._hold(account))
 
     async def call(
@@ -192,7 +192,7 @@ class Client:
         if reply.status != 200:
             raise error_of(Call.CERTIFICATES, reply.status, reply.body)
         try:
-            fresh = _certificates(record_of(reply.body), held.credentials.api_v3_key)
+            fresh = downloaded_certificates(record_of(reply.body), held.credentials.api_v3_key)
         except Unreadable as error:
             raise OutcomeUnknown(f"{Call.CERTIFICATES}: {error}") from error
         if problem := why_not_signed(held.keys.with_keys(fresh), reply.headers, reply.body, now):
@@ -214,7 +214,7 @@ class Client:
         )
 
 
-def _certificates(record: Record, api_v3_key: bytes) -> tuple[VerificationKey, ...]:
+def downloaded_certificates(record: Record, api_v3_key: bytes) -> tuple[VerificationKey, ...]:
     """The keys in an answer of GET /v3/certificates. Raises Unreadable."""
     entries = record.get("data")
     if not isinstance(entries, list):

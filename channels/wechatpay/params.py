@@ -43,7 +43,7 @@ PARAMS = (
     ),
     Param(
         name="public_key",
-        title="WeChat Pay public key (PEM), one for each id, in the same order; answers are asked of the first",
+        title="WeChat Pay public key (PEM), one for each id, in the same order; the first signs answers",
         required=False,
     ),
     Param(

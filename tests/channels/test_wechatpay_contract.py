@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from channels.wechatpay import WechatPay
-from core.ports import MerchantAccount
+from core.ports import Channel, MerchantAccount
 from simulators.kit import create_app
-from tests.channels.contract import ChannelContract
+from tests.channels.contract import ChannelContract, Counterparty
 from tests.channels.wechatpay_counterparty import WechatPayCounterparty
 from tests.support.serving import serve
 from tests.support.transports import InProcessTransport
@@ -27,6 +28,15 @@ class WechatPayContract(ChannelContract):
         await channel.refresh_keys(account)  # now, so that no fault meets the download instead of the call
         counterparty.requests().clear()
         return account
+
+
+if TYPE_CHECKING:
+
+    def _the_adapter_fits_its_port(channel: WechatPay) -> Channel:
+        return channel
+
+    def _the_driver_fits_the_contract(counterparty: WechatPayCounterparty) -> Counterparty:
+        return counterparty
 
 
 class TestOverSockets(WechatPayContract):

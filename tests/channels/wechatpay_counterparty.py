@@ -16,7 +16,14 @@ from core.ports import MerchantAccount, PayParams, TradeOrder
 from simulators.clock import ManualClock
 from simulators.kit import Request, Response, deliver_one
 from simulators.wechatpay import Merchant, PlatformKey, WechatPaySimulator
-from simulators.wechatpay_keys import SIGNTEST_PREFIX, aead_encrypt, answer_message, private_pem, rsa_key, sign
+from simulators.wechatpay_keys import (
+    SIGNTEST_PREFIX,
+    aead_encrypt,
+    answer_message,
+    private_pem,
+    rsa_key,
+    sign,
+)
 from tests.channels.contract import TOTAL, Letter, Spoiling, Trouble
 from tests.support.transports import WatchedTransport
 from wire.http import HttpReply, HttpRequest, Transport
@@ -132,7 +139,9 @@ class WechatPayCounterparty:
             for name, new in changes.items():
                 _change(value, name, new)
             body = json.dumps(value).encode()
-            return replace(reply, body=body, headers={**reply.headers, **self._signed(self.simulator.public_key, body)})
+            return replace(
+                reply, body=body, headers={**reply.headers, **self._signed(self.simulator.public_key, body)}
+            )
 
         self._watched.alter_next(alter)
 

@@ -17,7 +17,7 @@ UNREACHABLE = "http://127.0.0.1:1"
 
 
 class InProcessTransport:
-    """Carries requests to simulators by base URL (`http://127.0.0.1`, no slash at its end); no socket, no wait."""
+    """Carries requests to simulators, found by base URL (`http://127.0.0.1`, no slash at its end)."""
 
     def __init__(self, routes: Mapping[str, Simulator]) -> None:
         self.routes = dict(routes)
