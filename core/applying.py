@@ -239,9 +239,7 @@ class Applier:
             holders = await self._holders(group)
             if LineStatus.CONFIRMED in holders or LineStatus.REVERSING in holders:
                 for line in group:
-                    await self._set_line(
-                        line, status=LineStatus.SURPLUS, reason_code="paid_elsewhere", due_at=now
-                    )
+                    await self._set_line(line, status=LineStatus.SURPLUS, reason_code="paid_elsewhere", due_at=now)
                 await self._release_locks(payment, now, confirm_no=confirm_no)
             elif holders or not await self._try_confirming(payment, confirm_no, group, now):
                 await self._update_lines(group, due_at=now + WAIT_FOR_HOLDER)
@@ -309,9 +307,7 @@ class Applier:
 
     # ------------------------------------------------------------ the hospital's side
 
-    async def _booking(
-        self, payment: Payment, confirmation: Confirmation, evidence: Evidence, event_id: UUID
-    ) -> None:
+    async def _booking(self, payment: Payment, confirmation: Confirmation, evidence: Evidence, event_id: UUID) -> None:
         if evidence.proves is None:
             return
         status = ConfirmationStatus(evidence.proves)
@@ -332,9 +328,7 @@ class Applier:
             .filter(id=confirmation.id)
             .update(status=status, proof_id=event_id, due_at=None, relock_wanted=False)
         )
-        await self.cases.settle(
-            payment.institution_id, ("confirmation_outcome_unknown",), confirmation.confirm_no
-        )
+        await self.cases.settle(payment.institution_id, ("confirmation_outcome_unknown",), confirmation.confirm_no)
         lines = [line for line in await self._lines(payment) if line.confirmation_id == confirmation.id]
         if status is ConfirmationStatus.CONFIRMED:
             await self._confirmed(payment, confirmation, lines, evidence, event_id, now)
@@ -426,9 +420,7 @@ class Applier:
                 await self._set_line(line, status=LineStatus.RETURNING, due_at=None)
                 await self._set_line(line, status=LineStatus.RETURNED, due_at=None)
             return None
-        refund = await self._new_refund(
-            payment, amount, cause=back[0].reason_code or back[0].status.value, due_at=now
-        )
+        refund = await self._new_refund(payment, amount, cause=back[0].reason_code or back[0].status.value, due_at=now)
         for line in back:
             await RefundLine.create(
                 id=self.outside.ids.uuid(),
@@ -525,9 +517,7 @@ class Applier:
                     channel_refund_no=number,
                     due_at=now + STUCK_REFUND_PAUSE,
                 )
-            await self.cases.open(
-                payment.institution_id, "refund_stuck", refund.refund_no, payment_id=payment.id
-            )
+            await self.cases.open(payment.institution_id, "refund_stuck", refund.refund_no, payment_id=payment.id)
         elif evidence.facts.get("state") == RefundState.PROCESSING and refund.status is RefundStatus.SENDING:
             await self._set_refund(refund, status=RefundStatus.PENDING, channel_refund_no=number)
 
@@ -571,9 +561,7 @@ class Applier:
             values={"order_no": payment.order_no, "amount_fen": refund.amount_fen, "at": now.isoformat()},
         )
 
-    async def _dead(
-        self, payment: Payment, refund: Refund, event_id: UUID, number: str, now: datetime
-    ) -> None:
+    async def _dead(self, payment: Payment, refund: Refund, event_id: UUID, number: str, now: datetime) -> None:
         """This number will never refund: its reservation passes to a new one, and only one of the chain counts."""
         await self._set_refund(
             refund, status=RefundStatus.DEAD, proof_id=event_id, channel_refund_no=number, due_at=None
@@ -605,9 +593,7 @@ class Applier:
             due_at=now + DEAD_REFUND_PAUSE * chain,
             replaces=refund,
         )
-        for part in (
-            await scoped(payment.institution_id).of(RefundLine).filter(refund_id=refund.id).order_by("id")
-        ):
+        for part in await scoped(payment.institution_id).of(RefundLine).filter(refund_id=refund.id).order_by("id"):
             await RefundLine.create(
                 id=self.outside.ids.uuid(),
                 institution_id=payment.institution_id,

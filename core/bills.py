@@ -45,9 +45,7 @@ class Bills:
             site = sites[his_id.branch]
             async with asking_hospital():
                 found += await self.outside.hospitals[site.adapter].list_bills(site, his_id.his_patient_id)
-        unpaid = {
-            (bill.branch, bill.his_bill_id): bill for bill in found if bill.state in {"unpaid", "unknown"}
-        }
+        unpaid = {(bill.branch, bill.his_bill_id): bill for bill in found if bill.state in {"unpaid", "unknown"}}
         return [
             self._shown(bill, profile.settings.insured_online, profile.settings.amount_max_fen)
             for bill in sorted(
@@ -75,9 +73,7 @@ class Bills:
         if len({branch for branch, _ in keys}) != 1:
             raise InvalidRequest(field="bills", problem="bills of different branches are paid separately")
         branch = keys[0][0]
-        site = next(
-            (site for site in await self.institutions.sites(institution_id) if site.branch == branch), None
-        )
+        site = next((site for site in await self.institutions.sites(institution_id) if site.branch == branch), None)
         if site is None:
             raise NotFound()
         mine = {

@@ -51,9 +51,7 @@ class Cases:
             scoped(institution_id)
             .of(StaffCase)
             .filter(kind__in=kinds, subject=subject, status=CaseStatus.OPEN)
-            .update(
-                status=CaseStatus.CLOSED, closed_at=self.outside.clock.now(), closed_reason=SETTLED_BY_ITSELF
-            )
+            .update(status=CaseStatus.CLOSED, closed_at=self.outside.clock.now(), closed_reason=SETTLED_BY_ITSELF)
         )
 
 

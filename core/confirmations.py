@@ -96,18 +96,14 @@ class Confirmations:
             ),
         )
 
-    async def _send(
-        self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite
-    ) -> None:
+    async def _send(self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite) -> None:
         lock = await scoped(due.institution_id).of(HisLock).get_or_none(confirm_no=confirmation.confirm_no)
         lines = await self._lines(confirmation)
         order = ConfirmOrder(
             confirm_no=confirmation.confirm_no,
             lock_id=lock.lock_id if lock else "",
             his_patient_id=payment.his_patient_id,
-            lines=tuple(
-                ConfirmLine(his_bill_id=line.his_bill_id, amount_fen=line.amount_fen) for line in lines
-            ),
+            lines=tuple(ConfirmLine(his_bill_id=line.his_bill_id, amount_fen=line.amount_fen) for line in lines),
             order_no=payment.order_no,
             method=payment.method,
             channel_trade_no=payment.channel_trade_no,
@@ -132,14 +128,10 @@ class Confirmations:
         if not booking.booked:
             raise OutcomeUnknown("the HIS answered without booking or refusing")
         await self.applier.apply(
-            booking_evidence(
-                payment.order_no, confirmation.confirm_no, booking, proof=ProofKind.AUTHENTICATED_QUERY
-            )
+            booking_evidence(payment.order_no, confirmation.confirm_no, booking, proof=ProofKind.AUTHENTICATED_QUERY)
         )
 
-    async def _refused(
-        self, due: DueRow, confirmation: Confirmation, payment: Payment, refused: Refused
-    ) -> None:
+    async def _refused(self, due: DueRow, confirmation: Confirmation, payment: Payment, refused: Refused) -> None:
         now = self.outside.clock.now()
         if refused.code in RELOCK_CODES:
             await self._set(confirmation, relock_wanted=True)

@@ -45,9 +45,7 @@ class Evidence:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def trade_evidence(
-    trade: Trade, *, source: str, proof: ProofKind, absence_is_proof: bool = False
-) -> Evidence:
+def trade_evidence(trade: Trade, *, source: str, proof: ProofKind, absence_is_proof: bool = False) -> Evidence:
     """A channel's account of the order. Paid beats closed; "not paid" proves nothing."""
     proves: str | None = None
     kind: ProofKind | None = None
@@ -137,9 +135,7 @@ def booking_evidence(order_no: str, confirm_no: str, booking: Booking, *, proof:
     )
 
 
-def rejection_evidence(
-    order_no: str, confirm_no: str, *, code: str, message: str, raw: bytes = b""
-) -> Evidence:
+def rejection_evidence(order_no: str, confirm_no: str, *, code: str, message: str, raw: bytes = b"") -> Evidence:
     """The HIS refuses to book it, with a code of its closed list."""
     return Evidence(
         order_no=order_no,

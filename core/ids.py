@@ -9,9 +9,7 @@ from uuid import UUID
 
 from core.clock import Clock
 
-NUMBER_CHARACTERS = (
-    "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: read aloud at a window without mistakes
-)
+NUMBER_CHARACTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: read aloud at a window without mistakes
 ORDER_NUMBER_LENGTH = 26
 TOKEN_BYTES = 24
 

@@ -82,9 +82,7 @@ class Inbounds:
         if isinstance(event, Unverified):
             await self._keep_unverified(HOSPITAL, site.id, body, event.reason)
             return hospital.acknowledge(accepted=False)
-        content = asdict(event) | {
-            "happened_at": event.happened_at.isoformat() if event.happened_at else None
-        }
+        content = asdict(event) | {"happened_at": event.happened_at.isoformat() if event.happened_at else None}
         stored = await self._store(
             site.institution_id, HOSPITAL, site.id, event.kind.value, content, event.event_id.encode()
         )
@@ -190,9 +188,7 @@ class Inbounds:
         content = self.outside.keyring.decrypt_json(inbound.content_enc, place="inbound.content")
         try:
             if inbound.source == HOSPITAL:
-                await self._event(
-                    await self.institutions.site(due.institution_id, inbound.account_id), content
-                )
+                await self._event(await self.institutions.site(due.institution_id, inbound.account_id), content)
             elif content is not None:
                 await self._notice(inbound, content)
         except (NotReached, OutcomeUnknown, Refused):

@@ -91,9 +91,7 @@ class Institutions:
 
     async def sites(self, institution_id: UUID) -> list[HospitalSite]:
         """All HIS of an institution, one per branch."""
-        return [
-            self._site(row) for row in await scoped(institution_id).of(HospitalSiteRow).order_by("branch")
-        ]
+        return [self._site(row) for row in await scoped(institution_id).of(HospitalSiteRow).order_by("branch")]
 
     async def site_by_event_token(self, token: str) -> HospitalSite:
         """Raises NotFound."""

@@ -117,9 +117,7 @@ class Locks:
     async def _later(self, due: DueRow, when: datetime) -> None:
         await give_back("his_lock", due.id, due.institution_id, holder=due.holder, due_at=when)
 
-    async def _move(
-        self, lock: HisLock, sources: list[LockStatus], status: LockStatus, **values: Any
-    ) -> None:
+    async def _move(self, lock: HisLock, sources: list[LockStatus], status: LockStatus, **values: Any) -> None:
         changed = await (
             scoped(lock.institution_id)
             .of(HisLock)

@@ -35,9 +35,7 @@ class Messages:
     institutions: Institutions
     cases: Cases
 
-    async def enqueue(
-        self, payment: Payment, kind: MessageKind, *, dedup_key: str, values: Mapping[str, Any]
-    ) -> None:
+    async def enqueue(self, payment: Payment, kind: MessageKind, *, dedup_key: str, values: Mapping[str, Any]) -> None:
         """Write a message to a payment's payer, in the caller's transaction; once per `dedup_key`."""
         await self.enqueue_for(
             payment.institution_id,
@@ -73,9 +71,7 @@ class Messages:
                 payment_id,
                 kind.value,
                 dedup_key,
-                self.outside.keyring.encrypt(
-                    json.dumps(dict(values), ensure_ascii=False), place="message.values"
-                ),
+                self.outside.keyring.encrypt(json.dumps(dict(values), ensure_ascii=False), place="message.values"),
                 now,
             )
         return bool(inserted)
@@ -94,9 +90,7 @@ class Messages:
         account, payer = route
         messenger = self.outside.messengers[account.platform]
         uncertain = message.sends_started > message.sends_unreached
-        if uncertain and (
-            message.first_sent_at is None or now >= message.first_sent_at + messenger.resend_window
-        ):
+        if uncertain and (message.first_sent_at is None or now >= message.first_sent_at + messenger.resend_window):
             await self._end(message, MessageStatus.UNKNOWN, "answer_lost")
             return
         if due.attempts > TRIES_MAX:
@@ -122,9 +116,7 @@ class Messages:
             await self._next_route(due, message, account, refused.code)
             return
         if result.outcome is SendOutcome.ACCEPTED:
-            await self._end(
-                message, MessageStatus.SENT, result.code, platform_message_id=result.platform_message_id
-            )
+            await self._end(message, MessageStatus.SENT, result.code, platform_message_id=result.platform_message_id)
             return
         await send_had_no_effect("message", message.id, message.institution_id)
         if result.outcome is SendOutcome.NEVER:
@@ -149,12 +141,7 @@ class Messages:
         payer = await scope.of(Payer).get(id=message.payer_id)
         people = [payer]
         if payer.union_lookup:
-            people += (
-                await scope.of(Payer)
-                .filter(union_lookup=payer.union_lookup)
-                .exclude(id=payer.id)
-                .order_by("id")
-            )
+            people += await scope.of(Payer).filter(union_lookup=payer.union_lookup).exclude(id=payer.id).order_by("id")
         routes = []
         for person in people:
             account = await self.institutions.chat_account(message.institution_id, person.chat_account_id)

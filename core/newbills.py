@@ -79,11 +79,6 @@ class NewBills:
             later = now + max(pause, backoff(due.attempts))
             await give_back("hospital_site", due.id, due.institution_id, holder=due.holder, due_at=later)
             return
-        await (
-            scoped(due.institution_id)
-            .of(HospitalSiteRow)
-            .filter(id=due.id)
-            .update(polled_until=until, attempts=0)
-        )
+        await scoped(due.institution_id).of(HospitalSiteRow).filter(id=due.id).update(polled_until=until, attempts=0)
         next_at = now if until < now else now + pause
         await give_back("hospital_site", due.id, due.institution_id, holder=due.holder, due_at=next_at)

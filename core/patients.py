@@ -64,11 +64,7 @@ class Patients:
                 payer = await scope.of(Payer).get(chat_account_id=account.id, open_id_lookup=lookup)
         if (payer.language, payer.union_lookup) != (language, union or payer.union_lookup):
             payer.language, payer.union_lookup = language, union or payer.union_lookup
-            await (
-                scope.of(Payer)
-                .filter(id=payer.id)
-                .update(language=payer.language, union_lookup=payer.union_lookup)
-            )
+            await scope.of(Payer).filter(id=payer.id).update(language=payer.language, union_lookup=payer.union_lookup)
         return payer
 
     async def bind(self, payer: Payer, *, name: str, identifier: Identifier, phone: str) -> BoundPatient:
@@ -89,14 +85,10 @@ class Patients:
             known += [(site, person) for person in found if _same_name(person.name, name)]
         if not known:
             raise BindingRefused(reason="not_found")
-        mine = [
-            (site, person) for site, person in known if phone in {digits(number) for number in person.phones}
-        ]
+        mine = [(site, person) for site, person in known if phone in {digits(number) for number in person.phones}]
         if not mine:
             raise BindingRefused(reason="phone_differs")
-        return await atomically(
-            lambda: self._bind(payer, name, Identifier(type=identifier.type, value=value), mine)
-        )
+        return await atomically(lambda: self._bind(payer, name, Identifier(type=identifier.type, value=value), mine))
 
     async def _bind(
         self,
@@ -110,10 +102,7 @@ class Patients:
         patient_id = await self._patient(payer.institution_id, name, identifier, known)
         if await scope.of(Binding).filter(payer_id=payer.id, patient_id=patient_id, removed_at=None).exists():
             raise BindingRefused(reason="already_bound")
-        if (
-            await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).count()
-            >= PATIENTS_PER_PAYER_MAX
-        ):
+        if await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).count() >= PATIENTS_PER_PAYER_MAX:
             raise BindingRefused(reason="too_many")
         await Binding.create(
             id=self.outside.ids.uuid(),
@@ -139,9 +128,7 @@ class Patients:
         patient_id = stored.patient_id if stored else None
         for site, person in known:
             if patient_id is None:
-                row = await scope.of(HisPatient).get_or_none(
-                    branch=site.branch, his_patient_id=person.his_patient_id
-                )
+                row = await scope.of(HisPatient).get_or_none(branch=site.branch, his_patient_id=person.his_patient_id)
                 patient_id = row.patient_id if row else None
         if patient_id is None:
             patient = await Patient.create(
@@ -161,11 +148,7 @@ class Patients:
                 lookup=lookup,
             )
         for site, person in known:
-            if (
-                not await scope.of(HisPatient)
-                .filter(branch=site.branch, his_patient_id=person.his_patient_id)
-                .exists()
-            ):
+            if not await scope.of(HisPatient).filter(branch=site.branch, his_patient_id=person.his_patient_id).exists():
                 await HisPatient.create(
                     id=self.outside.ids.uuid(),
                     institution_id=institution_id,
@@ -178,12 +161,8 @@ class Patients:
     async def bound(self, payer: Payer) -> list[BoundPatient]:
         """Whom this payer may see and pay for."""
         scope = scoped(payer.institution_id)
-        bindings = (
-            await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).order_by("bound_at", "id")
-        )
-        patients = {
-            row.id: row for row in await scope.of(Patient).filter(id__in=[b.patient_id for b in bindings])
-        }
+        bindings = await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).order_by("bound_at", "id")
+        patients = {row.id: row for row in await scope.of(Patient).filter(id__in=[b.patient_id for b in bindings])}
         return [
             BoundPatient(
                 patient_id=binding.patient_id,
@@ -216,19 +195,11 @@ class Patients:
             raise PatientNotBound()
 
     async def his_ids(self, institution_id: UUID, patient_id: UUID) -> list[HisPatient]:
-        return (
-            await scoped(institution_id).of(HisPatient).filter(patient_id=patient_id).order_by("branch", "id")
-        )
+        return await scoped(institution_id).of(HisPatient).filter(patient_id=patient_id).order_by("branch", "id")
 
-    async def payers_of(
-        self, institution_id: UUID, branch: str, his_patient_id: str
-    ) -> list[tuple[UUID, UUID]]:
+    async def payers_of(self, institution_id: UUID, branch: str, his_patient_id: str) -> list[tuple[UUID, UUID]]:
         """(payer, patient) for everybody who has bound the person whom the HIS knows by this id."""
-        row = (
-            await scoped(institution_id)
-            .of(HisPatient)
-            .get_or_none(branch=branch, his_patient_id=his_patient_id)
-        )
+        row = await scoped(institution_id).of(HisPatient).get_or_none(branch=branch, his_patient_id=his_patient_id)
         if row is None:
             return []
         bindings = await (
@@ -266,8 +237,7 @@ def valid_id_card(value: str) -> bool:
         return False
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     return (
-        "10X98765432"[sum(int(digit) * weight for digit, weight in zip(value, weights, strict=False)) % 11]
-        == value[17]
+        "10X98765432"[sum(int(digit) * weight for digit, weight in zip(value, weights, strict=False)) % 11] == value[17]
     )
 
 

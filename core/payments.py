@@ -155,9 +155,7 @@ class Payments:
                 raise BillNotPayable(reason=bill.state)
             if bill.valid_until is not None and bill.valid_until <= now:
                 raise BillNotPayable(reason="expired")
-            if bill.insured and not (
-                profile.settings.insured_online.value == "second_tap" and wanted.accept_self_paid
-            ):
+            if bill.insured and not (profile.settings.insured_online.value == "second_tap" and wanted.accept_self_paid):
                 raise BillNotPayable(reason="insured")
             if not bill.payable_online:
                 raise BillNotPayable(reason="window_only", his_text=bill.not_payable_reason)
@@ -204,9 +202,7 @@ class Payments:
             resumed=True,
         )
 
-    async def _make_way(
-        self, wanted: StartPayment, bills: Sequence[Bill], method: PaymentMethod
-    ) -> Started | None:
+    async def _make_way(self, wanted: StartPayment, bills: Sequence[Bill], method: PaymentMethod) -> Started | None:
         """Resume what is the same, end what stands in the way. Raises AlreadyPaid, StillWorking, PaymentOpenElsewhere."""
         for bill in bills:
             line = await self._line_in_the_way(wanted.institution_id, bill)
@@ -368,9 +364,7 @@ class Payments:
             expires_at = min(expires_at, await self._lock_bills(payment, bills, site) - margin)
         if payment.asked_fen == 0:
             await self.applier.apply(nothing_to_collect_evidence(payment.order_no, paid_at=now))
-            return Started(
-                order_no=payment.order_no, amount_fen=Fen(0), expires_at=expires_at, pay=None, resumed=False
-            )
+            return Started(order_no=payment.order_no, amount_fen=Fen(0), expires_at=expires_at, pay=None, resumed=False)
         account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
         channel = self.outside.channels[account.channel]
         if expires_at < self.outside.clock.now() + timedelta(seconds=channel.capabilities.expiry_min_seconds):
@@ -394,15 +388,8 @@ class Payments:
         """Lock every group; returns the earliest end. A refusal or another amount ends the payment."""
         until = self.outside.clock.now() + timedelta(seconds=LOCK_ASKED_SECONDS)
         ends: list[datetime] = []
-        lines = (
-            await scoped(payment.institution_id)
-            .of(PaymentLine)
-            .filter(payment_id=payment.id)
-            .order_by("position")
-        )
-        for lock in (
-            await scoped(payment.institution_id).of(HisLock).filter(payment_id=payment.id).order_by("id")
-        ):
+        lines = await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
+        for lock in await scoped(payment.institution_id).of(HisLock).filter(payment_id=payment.id).order_by("id"):
             group = [line for line in lines if line.confirm_no == lock.confirm_no]
             try:
                 grant = await self.locks.ask(
@@ -551,12 +538,7 @@ class Payments:
         next_try = now + backoff(due.attempts)
         try:
             trade = await self.ask(payment, account, channel, now)
-            if (
-                trade.exists
-                and not trade.ever_paid
-                and not trade.closed
-                and (payment.close_wanted or expired)
-            ):
+            if trade.exists and not trade.ever_paid and not trade.closed and (payment.close_wanted or expired):
                 closed = await channel.close(account, payment.order_no)
                 await self.applier.apply(
                     trade_evidence(closed, source=account.channel, proof=ProofKind.AUTHENTICATED_CLOSE)
@@ -580,8 +562,7 @@ class Payments:
                 trade,
                 source=account.channel,
                 proof=ProofKind.AUTHENTICATED_QUERY,
-                absence_is_proof=payment.expires_at is not None
-                and now >= self._absent_from(payment, channel),
+                absence_is_proof=payment.expires_at is not None and now >= self._absent_from(payment, channel),
             )
         )
         return trade
@@ -606,9 +587,7 @@ class Payments:
         scope = scoped(payment.institution_id)
         now = self.outside.clock.now()
         await (
-            scope.of(Payment)
-            .filter(id=payment.id, status__in=list(OPEN_PAYMENT))
-            .update(close_wanted=True, due_at=now)
+            scope.of(Payment).filter(id=payment.id, status__in=list(OPEN_PAYMENT)).update(close_wanted=True, due_at=now)
         )
         await self._work_now(payment)
         return await scope.of(Payment).get(id=payment.id)
@@ -657,23 +636,13 @@ class Payments:
         return payment
 
     async def lines(self, payment: Payment) -> list[PaymentLine]:
-        return (
-            await scoped(payment.institution_id)
-            .of(PaymentLine)
-            .filter(payment_id=payment.id)
-            .order_by("position")
-        )
+        return await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
 
-    async def paid_list(
-        self, payer_id: UUID, institution_id: UUID, patient_ids: Sequence[UUID]
-    ) -> list[Payment]:
+    async def paid_list(self, payer_id: UUID, institution_id: UUID, patient_ids: Sequence[UUID]) -> list[Payment]:
         """Payments that took money, newest first: the payer's own and those for patients bound to him."""
         scope = scoped(institution_id)
         own = (
-            await scope.of(Payment)
-            .filter(payer_id=payer_id, status=PaymentStatus.PAID)
-            .order_by("-paid_at")
-            .limit(200)
+            await scope.of(Payment).filter(payer_id=payer_id, status=PaymentStatus.PAID).order_by("-paid_at").limit(200)
         )
         others = (
             await scope.of(Payment)
@@ -694,9 +663,7 @@ class Payments:
             )
         return len(gone)
 
-    async def bill_ended_elsewhere(
-        self, institution_id: UUID, branch: str, his_bill_id: str
-    ) -> list[Payment]:
+    async def bill_ended_elsewhere(self, institution_id: UUID, branch: str, his_bill_id: str) -> list[Payment]:
         """The HIS says that a bill was cancelled or paid at the window: open phone payments for it are to end."""
         lines = (
             await scoped(institution_id)

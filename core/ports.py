@@ -423,9 +423,7 @@ class Hospital(Protocol):
 
     name: str
 
-    async def find_patients(
-        self, site: HospitalSite, identifier: Identifier
-    ) -> tuple[HospitalPatient, ...]: ...
+    async def find_patients(self, site: HospitalSite, identifier: Identifier) -> tuple[HospitalPatient, ...]: ...
 
     async def list_bills(self, site: HospitalSite, his_patient_id: str) -> tuple[Bill, ...]:
         """All unpaid bills of this patient, insured ones too. Never an empty tuple for "no answer"."""

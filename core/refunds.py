@@ -47,12 +47,7 @@ class Refunds:
         return line.payment_id if made else None
 
     async def _enter_again(self, line: PaymentLine) -> None:
-        payment = (
-            await scoped(line.institution_id)
-            .of(Payment)
-            .select_for_update(no_key=True)
-            .get(id=line.payment_id)
-        )
+        payment = await scoped(line.institution_id).of(Payment).select_for_update(no_key=True).get(id=line.payment_id)
         if payment.status is not PaymentStatus.PAID:
             return
         lines = (
@@ -116,9 +111,7 @@ class Refunds:
                 ),
             )
             await self.applier.apply(
-                refund_evidence(
-                    answer, payment.order_no, source=account.channel, proof=ProofKind.AUTHENTICATED_QUERY
-                )
+                refund_evidence(answer, payment.order_no, source=account.channel, proof=ProofKind.AUTHENTICATED_QUERY)
             )
             await self._later(due, now + backoff(due.attempts))
         except NotReached:

@@ -210,9 +210,7 @@ def time_text(moment: datetime, language: str) -> str:
     return f"{local.year}年{local.month}月{local.day}日 {local:%H:%M}"
 
 
-def message_fields(
-    kind: MessageKind, values: Mapping[str, Any], *, language: str, hospital: str
-) -> dict[str, str]:
+def message_fields(kind: MessageKind, values: Mapping[str, Any], *, language: str, hospital: str) -> dict[str, str]:
     """The fields of a message, in our neutral names; no drug, no diagnosis, no full name."""
     language = language if language in LANGUAGES else "zh"
     zh = language == "zh"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -38,9 +40,7 @@ def credentials_of(url: str) -> dict[str, Any]:
     }
 
 
-def configuration(
-    url: str, *, pool_max: int = POOL_MAX, with_timeouts: bool = True, **extra: Any
-) -> dict[str, Any]:
+def configuration(url: str, *, pool_max: int = POOL_MAX, with_timeouts: bool = True, **extra: Any) -> dict[str, Any]:
     """Tortoise's configuration for the database at `url`; `extra` goes to the driver's pool."""
     credentials = credentials_of(url) | {"minsize": 1, "maxsize": pool_max, "timeout": CONNECT_SECONDS}
     settings = {"application_name": APPLICATION_NAME, "timezone": "UTC"}
@@ -62,11 +62,18 @@ def configuration(
     }
 
 
-async def open_database(url: str, *, pool_max: int = POOL_MAX, **extra: Any) -> TortoiseContext:
-    """A context of Tortoise on its own pool; the caller enters it and closes its connections."""
-    context = TortoiseContext()
-    await context.init(configuration(url, pool_max=pool_max, **extra))
-    return context
+@asynccontextmanager
+async def database(
+    url: str, *, pool_max: int = POOL_MAX, everywhere: bool = False, **extra: Any
+) -> AsyncIterator[TortoiseContext]:
+    """The models on a pool of their own, for the tasks begun inside.
+
+    `everywhere`: for all tasks of this process, also those begun elsewhere (a web server's handlers). `extra`
+    goes to the driver's pool.
+    """
+    async with TortoiseContext() as context:  # entered first: init looks for itself in the current context
+        await context.init(configuration(url, pool_max=pool_max, **extra), _enable_global_fallback=everywhere)
+        yield context
 
 
 async def migrate(owner_url: str) -> None:

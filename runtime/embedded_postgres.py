@@ -117,32 +117,23 @@ class EmbeddedPostgres:
     def create_database(self, name: str, *, template: str | None = None) -> None:
         """A database that belongs to the owner role; as a copy when a template is named."""
         with self.superuser() as connection:
-            statement = sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(OWNER_ROLE)
-            )
+            statement = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(OWNER_ROLE))
             if template is not None:
                 statement += sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(template))
             connection.execute(statement)
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
             connection.execute(
-                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(
-                    sql.Identifier(name), sql.Identifier(APP_ROLE)
-                )
+                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), sql.Identifier(APP_ROLE))
             )
 
     def has_database(self, name: str) -> bool:
         with self.superuser() as connection:
-            return (
-                connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
-                is not None
-            )
+            return connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is not None
 
     def drop_database(self, name: str) -> None:
         """Gone, with whoever is still connected to it; quiet when there is none."""
         with self.superuser() as connection:
-            connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-            )
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     @contextmanager
     def superuser(self, database: str = "postgres") -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -166,9 +157,7 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             user = pwd.getpwuid(self._data.stat().st_uid) if self._data.exists() else _unprivileged_user()
             if user.pw_uid == 0:
-                raise EmbeddedPostgresError(
-                    f"{self._data} belongs to root, and PostgreSQL never runs as root"
-                )
+                raise EmbeddedPostgresError(f"{self._data} belongs to root, and PostgreSQL never runs as root")
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
             os.chown(self.folder, user.pw_uid, user.pw_gid)
             self._make_reachable()
@@ -297,10 +286,7 @@ full_page_writes = {"on" if self.durable else "off"}
         raise EmbeddedPostgresError(f"PostgreSQL does not start; the end of {self._log}:\n{self._log_end()}")
 
     def _launch_daemon(self) -> bool:
-        return (
-            self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", self._log, "start", check=False)
-            == 0
-        )
+        return self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", self._log, "start", check=False) == 0
 
     def _launch_child(self, port: int) -> bool:
         with self._log.open("ab") as log:
@@ -376,6 +362,4 @@ def _unprivileged_user() -> pwd.struct_passwd:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise EmbeddedPostgresError(
-        "PostgreSQL never runs as root, and there is neither a user postgres nor nobody"
-    )
+    raise EmbeddedPostgresError("PostgreSQL never runs as root, and there is neither a user postgres nor nobody")

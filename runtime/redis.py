@@ -115,9 +115,7 @@ class RedisTokenStore:
 
     async def acquire(self, key: str, owner: str, *, life: timedelta) -> bool:
         """True also while Redis is away: then there is nobody to share the lock with."""
-        given = await self._link.ask(
-            lambda client: _run(client, _ACQUIRE, key, owner, max(_milliseconds(life), 1))
-        )
+        given = await self._link.ask(lambda client: _run(client, _ACQUIRE, key, owner, max(_milliseconds(life), 1)))
         return given is None or given == 1
 
     async def release(self, key: str, owner: str) -> None:

@@ -63,8 +63,6 @@ async def next_due_at(loop: Loop) -> datetime | None:
     """When the earliest row of this kind is due."""
     with across_institutions("a worker sleeps until anything is due"):
         async with transaction() as connection:
-            found = await rows(
-                connection, f"SELECT min(due_at) AS due_at FROM {loop.table} WHERE due_at IS NOT NULL"
-            )
+            found = await rows(connection, f"SELECT min(due_at) AS due_at FROM {loop.table} WHERE due_at IS NOT NULL")
     due_at: datetime | None = found[0]["due_at"]
     return due_at

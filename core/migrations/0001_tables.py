@@ -99,9 +99,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "name",
-                    fields.CharField(
-                        primary_key=True, default="this", unique=True, db_index=True, max_length=16
-                    ),
+                    fields.CharField(primary_key=True, default="this", unique=True, db_index=True, max_length=16),
                 ),
                 ("deployment_id", fields.CharField(max_length=64)),
                 ("canary_enc", fields.TextField(default="", unique=False)),

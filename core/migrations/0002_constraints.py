@@ -3,7 +3,19 @@
 from tortoise import migrations
 from tortoise.migrations import operations as ops
 
-PARENTS = ["hospital_site", "merchant_account", "chat_account", "payment_method", "patient", "payer", "payment", "payment_line", "confirmation", "his_lock", "refund"]
+PARENTS = [
+    "hospital_site",
+    "merchant_account",
+    "chat_account",
+    "payment_method",
+    "patient",
+    "payer",
+    "payment",
+    "payment_line",
+    "confirmation",
+    "his_lock",
+    "refund",
+]
 
 CHILDREN = {
     "hospital_site": [],
@@ -73,8 +85,7 @@ DUE = ["hospital_site", "payment", "payment_line", "confirmation", "his_lock", "
 def tenant_keys() -> list[str]:
     """A child belongs to the same institution as its parent, by foreign key."""
     statements = [
-        f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_institution UNIQUE (institution_id, id)"
-        for table in PARENTS
+        f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_institution UNIQUE (institution_id, id)" for table in PARENTS
     ]
     for table, parents in CHILDREN.items():
         statements.append(
