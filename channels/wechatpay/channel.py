@@ -116,9 +116,7 @@ class WechatPay:
         try:
             answer = await self._client.call(account, Call.QUERY, "GET", target)
         except Absent as absent:
-            return Trade(
-                order_no=order_no, exists=False, ever_paid=False, state_text=absent.code, raw=absent.raw
-            )
+            return Trade(order_no=order_no, exists=False, ever_paid=False, state_text=absent.code, raw=absent.raw)
         with _unknown_if_unreadable(Call.QUERY):
             return trade_of(record_of(answer), merchant_no=account.merchant_no, order_no=order_no, raw=answer)
 
@@ -133,9 +131,7 @@ class WechatPay:
         target = f"{ORDERS_PATH}/{quote(order_no, safe='')}/close"
         failure: CounterpartyError | None = None
         try:
-            await self._client.call(
-                account, Call.CLOSE, "POST", target, canonical_json({"mchid": account.merchant_no})
-            )
+            await self._client.call(account, Call.CLOSE, "POST", target, canonical_json({"mchid": account.merchant_no}))
         except CounterpartyError as error:
             failure = error
         after = await self.query(account, order_no)

@@ -78,9 +78,7 @@ class Client:
         """The key that answers are to be signed with: its first public key, else the newest certificate."""
         return self._answer_key(self._hold(account))
 
-    async def call(
-        self, account: MerchantAccount, call: Call, method: str, target: str, body: bytes = b""
-    ) -> bytes:
+    async def call(self, account: MerchantAccount, call: Call, method: str, target: str, body: bytes = b"") -> bytes:
         """The signed body of a 2xx answer. Raises NotReached, Refused or OutcomeUnknown."""
         held = self._hold(account)
         if held.credentials.certificates and self._is_due(held, CERTIFICATES_EVERY):
@@ -237,7 +235,5 @@ def downloaded_certificates(record: Record, api_v3_key: bytes) -> tuple[Verifica
         serial = text(entry, "serial_no")
         if serial.upper().lstrip("0") != key.serial.lstrip("0"):
             raise Unreadable("a certificate bears another serial than the list says")
-        keys.append(
-            VerificationKey(serial, key.public_key, valid_from=key.valid_from, valid_until=key.valid_until)
-        )
+        keys.append(VerificationKey(serial, key.public_key, valid_from=key.valid_from, valid_until=key.valid_until))
     return tuple(keys)

@@ -22,18 +22,14 @@ from wire.params import Param, read_params
 
 API_V3_KEY_BYTES = 32
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
-LOOPBACK = frozenset(
-    {"127.0.0.1", "::1", "localhost"}
-)  # a simulator; errors are not signed, so elsewhere TLS only
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})  # a simulator; errors are not signed, so elsewhere TLS only
 
 PARAMS = (
     Param(
         name="app_ids",
         title="App ids bound to this merchant number, separated by blanks; the first one is the default",
     ),
-    Param(
-        name="merchant_private_key", title="Merchant API private key (PEM, apiclient_key.pem)", secret=True
-    ),
+    Param(name="merchant_private_key", title="Merchant API private key (PEM, apiclient_key.pem)", secret=True),
     Param(name="merchant_serial", title="Serial number of the merchant API certificate (hexadecimal)"),
     Param(name="api_v3_key", title="APIv3 key, exactly 32 characters", secret=True),
     Param(
@@ -99,9 +95,7 @@ class Credentials:
             else ()
         )
         if not public_keys and not certificates:
-            raise ConfigurationError(
-                f"{owner}: public_key with public_key_id, or platform_certificates, missing"
-            )
+            raise ConfigurationError(f"{owner}: public_key with public_key_id, or platform_certificates, missing")
         return cls(
             merchant_no=account.merchant_no,
             app_ids=tuple(values["app_ids"].split()),

@@ -81,9 +81,7 @@ class Spoiling(StrEnum):
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_PROBE = "signature_probe"
     UNKNOWN_KEY = "unknown_key"
-    OTHER_CONTENT_SEALED_WRONG = (
-        "other_content_sealed_wrong"  # signed, but its inside is not encrypted for us
-    )
+    OTHER_CONTENT_SEALED_WRONG = "other_content_sealed_wrong"  # signed, but its inside is not encrypted for us
     OLDER_PROTOCOL = "older_protocol"
 
 
@@ -98,8 +96,13 @@ class Letter:
 class Counterparty(Protocol):
     """What a test can do at the other side of an adapter."""
 
-    clock: Clock
-    secrets: tuple[str, ...]  # texts that must never be seen outside the account's params
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must never be seen outside the account's params."""
+        ...
 
     def an_order(self, order_no: str, instrument: str = "") -> TradeOrder:
         """A correct order over TOTAL that lives five minutes, with this instrument or the usual one."""
@@ -211,9 +214,7 @@ class ChannelContract:
         assert not trade.ever_paid
         assert not trade.closed
 
-    async def test_a_lost_request_is_unknown_and_the_same_order_settles_it(
-        self, channel, account, counterparty
-    ):
+    async def test_a_lost_request_is_unknown_and_the_same_order_settles_it(self, channel, account, counterparty):
         order = counterparty.an_order("PLOST02")
         counterparty.let(Trouble.REQUEST_LOST)
         with pytest.raises(OutcomeUnknown):
@@ -228,18 +229,14 @@ class ChannelContract:
         assert counterparty.orders() == []
 
     @pytest.mark.parametrize("trouble", [Trouble.ERROR_PAGE_DONE, Trouble.SYSTEM_ERROR_DONE])
-    async def test_an_error_of_theirs_is_unknown_and_a_query_settles_it(
-        self, channel, account, counterparty, trouble
-    ):
+    async def test_an_error_of_theirs_is_unknown_and_a_query_settles_it(self, channel, account, counterparty, trouble):
         counterparty.let(trouble)
         with pytest.raises(OutcomeUnknown):
             await channel.create(account, counterparty.an_order("PERROR1"))
         assert (await channel.query(account, "PERROR1")).exists
 
     @pytest.mark.parametrize("trouble", [Trouble.ERROR_PAGE_UNDONE, Trouble.SYSTEM_ERROR_UNDONE])
-    async def test_an_error_of_theirs_is_unknown_though_nothing_happened(
-        self, channel, account, counterparty, trouble
-    ):
+    async def test_an_error_of_theirs_is_unknown_though_nothing_happened(self, channel, account, counterparty, trouble):
         counterparty.let(trouble)
         with pytest.raises(OutcomeUnknown):
             await channel.create(account, counterparty.an_order("PERROR2"))
@@ -268,9 +265,7 @@ class ChannelContract:
         assert await counterparty.pay(await channel.create(account, order))
 
     @pytest.mark.parametrize("trouble", UNBELIEVABLE)
-    async def test_a_success_without_a_good_signature_is_never_believed(
-        self, channel, account, counterparty, trouble
-    ):
+    async def test_a_success_without_a_good_signature_is_never_believed(self, channel, account, counterparty, trouble):
         counterparty.let(trouble)
         with pytest.raises(OutcomeUnknown):
             await channel.create(account, counterparty.an_order("PFORGED"))
@@ -304,9 +299,7 @@ class ChannelContract:
         )
         assert trade.paid_at is None
 
-    async def test_a_paid_order_says_how_much_when_and_under_which_number(
-        self, channel, account, counterparty
-    ):
+    async def test_a_paid_order_says_how_much_when_and_under_which_number(self, channel, account, counterparty):
         trade = await self._paid(channel, account, counterparty, "PPAID01")
         assert trade.ever_paid
         assert not trade.closed
@@ -327,9 +320,7 @@ class ChannelContract:
         assert (await channel.query(account, "PWORD01")).ever_paid
 
     @pytest.mark.parametrize("trouble", UNBELIEVABLE)
-    async def test_a_payment_is_never_believed_without_a_good_signature(
-        self, channel, account, counterparty, trouble
-    ):
+    async def test_a_payment_is_never_believed_without_a_good_signature(self, channel, account, counterparty, trouble):
         await self._paid(channel, account, counterparty, "PFORGED2")
         counterparty.let(trouble)
         with pytest.raises(OutcomeUnknown):
@@ -363,9 +354,7 @@ class ChannelContract:
         assert trade.paid_fen == TOTAL - 1
 
     @pytest.mark.parametrize("missing", ["channel_trade_no", "paid_at", "paid_fen"])
-    async def test_a_word_without_the_facts_of_a_payment_is_no_payment(
-        self, channel, account, counterparty, missing
-    ):
+    async def test_a_word_without_the_facts_of_a_payment_is_no_payment(self, channel, account, counterparty, missing):
         await self._paid(channel, account, counterparty, "PWORD02")
         counterparty.say_next(**{missing: None})
         try:
@@ -404,9 +393,7 @@ class ChannelContract:
         assert not trade.closed
         assert counterparty.taken_fen("PCLOSE4") == TOTAL
 
-    async def test_a_close_whose_answer_is_lost_is_settled_by_the_last_query(
-        self, channel, account, counterparty
-    ):
+    async def test_a_close_whose_answer_is_lost_is_settled_by_the_last_query(self, channel, account, counterparty):
         await channel.create(account, counterparty.an_order("PCLOSE5"))
         counterparty.let(Trouble.SYSTEM_ERROR_DONE, "PCLOSE5")
         assert (await channel.close(account, "PCLOSE5")).closed
@@ -476,9 +463,7 @@ class ChannelContract:
         assert after.ever_paid
         assert not after.closed
 
-    async def test_a_lost_refund_answer_is_unknown_and_a_query_settles_it(
-        self, channel, account, counterparty
-    ):
+    async def test_a_lost_refund_answer_is_unknown_and_a_query_settles_it(self, channel, account, counterparty):
         trade = await self._paid(channel, account, counterparty, "PREFUND6")
         counterparty.let(Trouble.ANSWER_LOST)
         with pytest.raises(OutcomeUnknown):
@@ -558,9 +543,7 @@ class ChannelContract:
         assert (await channel.query_refund(account, "R14")).state is RefundState.UNKNOWN
 
     @pytest.mark.parametrize("change", [{"refund_fen": 1}, {"order_no": "PMIXED4"}, {"total_fen": 1}])
-    async def test_a_refund_answer_that_is_not_what_we_asked_is_unknown(
-        self, channel, account, counterparty, change
-    ):
+    async def test_a_refund_answer_that_is_not_what_we_asked_is_unknown(self, channel, account, counterparty, change):
         trade = await self._paid(channel, account, counterparty, "PREFUND14")
         counterparty.say_next(**change)
         with pytest.raises(OutcomeUnknown, match=r"not ours|we asked for"):
@@ -606,8 +589,7 @@ class ChannelContract:
         await self._paid(channel, account, counterparty, "PNOTICE3")
         counterparty.pass_time(timedelta(minutes=5))
         notices = [
-            await channel.read_notice(account, letter.headers, letter.body)
-            for letter in await counterparty.notices()
+            await channel.read_notice(account, letter.headers, letter.body) for letter in await counterparty.notices()
         ]
         assert len(notices) >= 2
         assert {notice.trade for notice in notices} == {notices[0].trade}
@@ -645,9 +627,7 @@ class ChannelContract:
         assert notice.trade is not None
         assert notice.trade.paid_fen == TOTAL + 5
 
-    async def test_a_notice_not_accepted_comes_again_and_an_accepted_one_does_not(
-        self, channel, account, counterparty
-    ):
+    async def test_a_notice_not_accepted_comes_again_and_an_accepted_one_does_not(self, channel, account, counterparty):
         await self._paid(channel, account, counterparty, "PNOTICE8")
         counterparty.pass_time(timedelta(minutes=1))
         assert len(await counterparty.notices(accepted=False)) == 1
@@ -658,9 +638,7 @@ class ChannelContract:
 
     # ---------------------------------------------------------------- keys and secrets
 
-    async def test_a_new_key_works_beside_the_old_one_and_the_old_one_goes(
-        self, channel, account, counterparty
-    ):
+    async def test_a_new_key_works_beside_the_old_one_and_the_old_one_goes(self, channel, account, counterparty):
         await self._paid(channel, account, counterparty, "PKEY01")
         old = await self._letter(counterparty)
         both = counterparty.new_key(account)

@@ -225,9 +225,7 @@ async def test_a_notice_for_an_app_that_is_not_ours_is_unverified(channel, accou
     assert read == Unverified(reason="appid is not ours")
 
 
-async def test_a_strangers_notice_with_the_same_key_is_told_by_its_merchant_number(
-    channel, account, counterparty
-):
+async def test_a_strangers_notice_with_the_same_key_is_told_by_its_merchant_number(channel, account, counterparty):
     params = await channel.create(account, counterparty.an_order("PSTRANGE"))
     request = await a_notice(counterparty, params)
     read = await channel.read_notice(counterparty.stranger(), request.headers, request.body)
@@ -299,12 +297,8 @@ async def test_an_answer_with_an_unknown_serial_asks_for_certificates_once_a_min
         assert downloads(counterparty) == expected
 
 
-@pytest.mark.parametrize(
-    "fault", ["answer_forged", "answer_unsigned", "answer_clock_skewed", "answer_garbled"]
-)
-async def test_a_download_that_cannot_be_believed_changes_nothing(
-    channel, certificate_account, counterparty, fault
-):
+@pytest.mark.parametrize("fault", ["answer_forged", "answer_unsigned", "answer_clock_skewed", "answer_garbled"])
+async def test_a_download_that_cannot_be_believed_changes_nothing(channel, certificate_account, counterparty, fault):
     counterparty.simulator.rotate_certificate()
     counterparty.simulator.faults.script(f"wechatpay.{fault}")
     with pytest.raises(OutcomeUnknown):
@@ -315,9 +309,7 @@ async def test_a_download_that_cannot_be_believed_changes_nothing(
     assert not (await channel.query(certificate_account, "PCERT04")).exists
 
 
-async def test_certificates_encrypted_for_somebody_else_are_not_taken(
-    channel, certificate_account, counterparty
-):
+async def test_certificates_encrypted_for_somebody_else_are_not_taken(channel, certificate_account, counterparty):
     wrong = replace(
         certificate_account,
         params={**certificate_account.params, "api_v3_key": "another key of 32 characters ..."},
@@ -326,9 +318,7 @@ async def test_certificates_encrypted_for_somebody_else_are_not_taken(
         await channel.refresh_keys(wrong)
 
 
-async def test_when_every_certificate_has_expired_the_operator_is_told(
-    channel, certificate_account, counterparty
-):
+async def test_when_every_certificate_has_expired_the_operator_is_told(channel, certificate_account, counterparty):
     counterparty.pass_time(timedelta(days=365 * 5 + 2))
     with pytest.raises(ConfigurationError, match="expired"):
         await channel.query(certificate_account, "PCERT05")

@@ -139,9 +139,7 @@ class WechatPayCounterparty:
             for name, new in changes.items():
                 _change(value, name, new)
             body = json.dumps(value).encode()
-            return replace(
-                reply, body=body, headers={**reply.headers, **self._signed(self.simulator.public_key, body)}
-            )
+            return replace(reply, body=body, headers={**reply.headers, **self._signed(self.simulator.public_key, body)})
 
         self._watched.alter_next(alter)
 

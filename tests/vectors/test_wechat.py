@@ -286,9 +286,7 @@ def test_documented_plaintexts_are_mapped():
 def test_every_file_is_checked_or_said_to_come_later(capsys: pytest.CaptureFixture[str]):
     folder = vectors_folder("wechat")
     files = {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.suffix in (".json", ".xml", ".csv", ".gz")
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".json", ".xml", ".csv", ".gz")
     }
     named = {*PARTS, "messages/certificates_response.json"}
     later = [pattern for patterns in LATER for pattern in patterns.split(", ")]

@@ -49,9 +49,7 @@ def test_a_ring_finds_by_exact_serial_only():
 
 def test_a_rotation_makes_a_new_ring_and_never_replaces_a_configured_key():
     ring = KeyRing([VerificationKey("AB", ONE.public_key())])
-    wider = ring.with_keys(
-        [VerificationKey("EF", OTHER.public_key()), VerificationKey("AB", OTHER.public_key())]
-    )
+    wider = ring.with_keys([VerificationKey("EF", OTHER.public_key()), VerificationKey("AB", OTHER.public_key())])
     assert (len(ring), len(wider)) == (1, 2)
     found = wider.find("AB", NOW)
     assert found is not None
@@ -66,9 +64,7 @@ def test_a_certificates_key_counts_between_its_dates():
     assert ring.find("0ABC", NOW - timedelta(days=2)) is None
 
 
-@pytest.mark.parametrize(
-    ("serial", "text"), [("AB", "AB"), ("ABC", "0ABC"), ("5" + "A" * 39, "5" + "A" * 39)]
-)
+@pytest.mark.parametrize(("serial", "text"), [("AB", "AB"), ("ABC", "0ABC"), ("5" + "A" * 39, "5" + "A" * 39)])
 def test_a_serial_has_whole_bytes(serial, text):
     (key,) = read_certificates(a_certificate(serial), name="it")
     assert key.serial == text
@@ -85,9 +81,7 @@ def test_a_bad_key_is_named_and_not_quoted():
     small = generate_private_key(65537, 1024)  # noqa: S505  (that is what is refused)
     curve = ec.generate_private_key(ec.SECP256R1())
     curve_pem = curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    curve_public_pem = (
-        curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    )
+    curve_public_pem = curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     for read, pem in (
         (read_private_key, "SECRET"),
         (read_private_key, public_pem(ONE.public_key())),
