@@ -248,9 +248,7 @@ class _Line:
         recovering = admitted.probe or self.ramp is not None
         if not recovering and self.silent_in_a_row < self.settings.silent_calls_max:
             return
-        pause_seconds = min(
-            self.settings.open_seconds << min(self.openings, 16), self.settings.open_seconds_max
-        )
+        pause_seconds = min(self.settings.open_seconds << min(self.openings, 16), self.settings.open_seconds_max)
         self.open_until = now + timedelta(seconds=pause_seconds)
         self.openings += 1
         self.era += 1

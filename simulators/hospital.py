@@ -224,9 +224,7 @@ class HospitalSimulator:
             raise Refusal("NOT_PAID")
         booked = bill.booked[len(bill.red)]
         number = f"H{self._digits(10, 'red', booked.receipt_no):010d}"
-        bill.red.append(
-            Red(red_receipt_no=number, receipt_no=booked.receipt_no, amount_fen=booked.amount_fen, at=now)
-        )
+        bill.red.append(Red(red_receipt_no=number, receipt_no=booked.receipt_no, amount_fen=booked.amount_fen, at=now))
         bill.cancelled = True
         self._tell("reversed_at_window", bill)
         return number
@@ -313,16 +311,12 @@ class HospitalSimulator:
         if request.method != "POST" or start < 0 or operation not in API_CALLS:
             return Response(status=404, headers={"content-type": "text/html"}, body=b"<html>not found</html>")
         now = self._settled()
-        problem = why_refused(
-            self.keys, request.method, request.target[start:], request.headers, request.body, now
-        )
+        problem = why_refused(self.keys, request.method, request.target[start:], request.headers, request.body, now)
         if not problem and self._is_replay(request.headers["zhenfu-nonce"], now):
             problem = "NONCE_REPLAYED"
         if problem:
             refusal = {"outcome": "refused", "code": problem, "message": "验签未通过"}
-            return self._answer(
-                request, refusal, now, status=401, signed=problem in ("CLOCK_SKEW", "NONCE_REPLAYED")
-            )
+            return self._answer(request, refusal, now, status=401, signed=problem in ("CLOCK_SKEW", "NONCE_REPLAYED"))
         self.calls[operation] += 1
         fault = self.faults.pick(self.name, *self.classify(request), specific=True)
         what = fault.name.partition(".")[2] if fault else ""
@@ -417,9 +411,7 @@ class HospitalSimulator:
         since, until = _moment(fields["since"]), _moment(fields["until"])
         return {
             "bills": [
-                self._render(bill, now)
-                for bill in _by_issue(self.bills.values())
-                if since <= bill.issued_at < until
+                self._render(bill, now) for bill in _by_issue(self.bills.values()) if since <= bill.issued_at < until
             ]
         }
 
@@ -896,16 +888,14 @@ class HospitalSimulator:
         ).encode()
         nonce = self._digest("event nonce", key, self._next("event nonce", key))
         headers = event_headers(self.key_id, secret, target=EVENTS, now=now, nonce=nonce, body=body)
-        return Request(
-            method="POST", target=urlsplit(self.events_url).path or EVENTS, headers=headers, body=body
-        )
+        return Request(method="POST", target=urlsplit(self.events_url).path or EVENTS, headers=headers, body=body)
 
     # ------------------------------------------------------------ the console page's own routes
 
     def _console(self, request: Request) -> Response:
         """JSON beside the API, for the sandbox page on this computer alone."""
-        host = request.headers.get("host", "")
-        if host.rpartition(":")[0] not in LOOPBACK_NAMES and host not in LOOPBACK_NAMES:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        if host not in LOOPBACK_NAMES:
             return Response.of_json({"error": "on this computer only"}, 403)
         fields = _object(request.body) or {}
         try:

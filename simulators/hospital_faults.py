@@ -142,9 +142,7 @@ FAULTS: tuple[Fault, ...] = (
         person=True,
     ),
     # Events.
-    _fault(
-        "event_lost", _EVENT, "新单通知没有发出", "The list shows the bill anyway; only the push is missing."
-    ),
+    _fault("event_lost", _EVENT, "新单通知没有发出", "The list shows the bill anyway; only the push is missing."),
     _fault("event_duplicated", _EVENT, "通知重复发送", "One event, one push."),
     _fault("event_forged", _EVENT, "有人伪造通知", "Refused as unverified; nothing changes."),
     _fault(

@@ -48,9 +48,7 @@ def answer_headers(
     }
 
 
-def event_headers(
-    key: str, secret: str, *, target: str, now: datetime, nonce: str, body: bytes
-) -> dict[str, str]:
+def event_headers(key: str, secret: str, *, target: str, now: datetime, nonce: str, body: bytes) -> dict[str, str]:
     timestamp = str(int(now.timestamp()))
     return {
         "content-type": "application/json",

@@ -122,9 +122,7 @@ def texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = fields.get(name)
     if not isinstance(value, list):
         value = [value]
-    return tuple(
-        str(entry).strip() for entry in value if not is_nothing(entry) and isinstance(entry, str | int)
-    )
+    return tuple(str(entry).strip() for entry in value if not is_nothing(entry) and isinstance(entry, str | int))
 
 
 def flag(fields: Mapping[str, Any], name: str, *, default: bool) -> bool:
@@ -163,9 +161,9 @@ def moment(fields: Mapping[str, Any], name: str) -> datetime | None:
         return None
     day, time, fraction, _, offset = match.groups()
     try:
-        return datetime.fromisoformat(
-            f"{day}T{time}{(fraction or '.0').ljust(7, '0')}{offset or '+00:00'}"
-        ).astimezone(UTC)
+        return datetime.fromisoformat(f"{day}T{time}{(fraction or '.0').ljust(7, '0')}{offset or '+00:00'}").astimezone(
+            UTC
+        )
     except (ValueError, OverflowError):
         return None
 

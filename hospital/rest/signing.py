@@ -74,9 +74,7 @@ def sign_request(secret: bytes, *, method: str, target: str, timestamp: str, non
     return _signature(secret, [method, target, timestamp, nonce], body)
 
 
-def sign_answer(
-    secret: bytes, *, status: int, request_nonce: str, timestamp: str, nonce: str, body: bytes
-) -> str:
+def sign_answer(secret: bytes, *, status: int, request_nonce: str, timestamp: str, nonce: str, body: bytes) -> str:
     """The signature of an answer: bound to its status and to the one request that it answers."""
     return _signature(secret, [str(status), request_nonce, timestamp, nonce], body)
 

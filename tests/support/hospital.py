@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from core.money import Fen
@@ -99,13 +100,13 @@ class Connected:
         return booked
 
 
-def a_simulator(clock: ManualClock, *, seed: int = 7, **options: bool | str | int) -> HospitalSimulator:
+def a_simulator(clock: ManualClock, *, seed: int = 7, **options: Any) -> HospitalSimulator:
     faults = Faults(seed=seed)
-    return HospitalSimulator(clock=clock, faults=faults, seed=seed, events_url=EVENTS_URL, **options)  # type: ignore[arg-type]
+    return HospitalSimulator(clock=clock, faults=faults, seed=seed, events_url=EVENTS_URL, **options)
 
 
 def a_site(simulator: HospitalSimulator, base_url: str, **changes: object) -> HospitalSite:
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "id": UUID(int=0x51),
         "institution_id": UUID(int=0x11),
         "branch": "main",
@@ -115,7 +116,7 @@ def a_site(simulator: HospitalSimulator, base_url: str, **changes: object) -> Ho
         "capabilities": HospitalCapabilities(lock=not simulator.no_lock, events=not simulator.no_events),
         **changes,
     }
-    return HospitalSite(**values)  # type: ignore[arg-type]
+    return HospitalSite(**values)
 
 
 def counted_nonces() -> Callable[[], str]:
@@ -124,9 +125,7 @@ def counted_nonces() -> Callable[[], str]:
     return lambda: f"nonce-{next(numbers):026d}"
 
 
-def connect(
-    simulator: HospitalSimulator, clock: ManualClock, transport: Transport, base_url: str
-) -> Connected:
+def connect(simulator: HospitalSimulator, clock: ManualClock, transport: Transport, base_url: str) -> Connected:
     line = Line(transport)
     return Connected(
         clock=clock,
