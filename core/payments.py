@@ -22,6 +22,7 @@ from core.errors import (
     AmountChanged,
     BillNotPayable,
     ChannelUnavailable,
+    ConfigurationError,
     HospitalUnavailable,
     IdempotencyConflict,
     InvalidRequest,
@@ -451,6 +452,13 @@ class Payments:
                 raise StillWorking()
             try:
                 pay = await channel.create(account, order)
+            except ConfigurationError as error:
+                await send_had_no_effect("payment", payment.id, payment.institution_id)
+                await self._fail(payment, "the merchant account is not set up correctly")
+                await self.cases.open(
+                    payment.institution_id, "channel_misconfigured", account.merchant_no, details={"problem": str(error)}
+                )
+                raise ChannelUnavailable() from error
             except NotReached as error:
                 await send_had_no_effect("payment", payment.id, payment.institution_id)
                 if attempt == tries:

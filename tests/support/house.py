@@ -1,0 +1,282 @@
+"""The whole product on simulated counterparties without a socket: one program, one clock, real PostgreSQL.
+
+Open a database context first (fixture `tortoise`), then `await House.build()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from core.due import DueRow, claim
+from core.ids import Ids
+from core.keyring import Keyring
+from core.memory import MemoryLimiter, MemoryTokenStore
+from core.models import Payer, Payment, PaymentLine
+from core.money import Fen
+from core.payments import Started, StartPayment
+from core.ports import ChatIdentity, Identifier, IdentifierType, MessageKind
+from core.services import Services
+from runtime.bootstrap import build_services
+from runtime.setup import Setup
+from scheduler.loops import LEASE, Loop, loops
+from simulators.clock import ManualClock
+from simulators.faults import Faults
+from simulators.hospital import HospitalSimulator
+from simulators.kit import Deliveries, Request, Response, deliver_one
+from simulators.wechat import WechatPlatformSimulator
+from simulators.wechatpay import WechatPaySimulator
+from tests.support.transports import InProcessTransport
+
+MORNING = datetime(2026, 5, 6, 2, 0, tzinfo=UTC)  # ten o'clock in Shanghai
+PUBLIC_URL = "http://house.test"
+PAY_URL, HIS_URL, CHAT_URL = "https://pay.test", "https://his.test", "https://chat.test"
+MCHID = "1900000109"
+ELDER, LABOURER = "P10001", "P10005"
+METHOD = "wechatpay/miniprogram/wechat"
+TEMPLATE_FIELDS = {"thing1": "项目", "amount2": "金额", "thing3": "提示"}
+STEPS_MAX = 2000
+
+
+def seeded_bytes(seed: str) -> Callable[[int], bytes]:
+    """Randomness that is the same in every run."""
+    counter = itertools.count()
+
+    def random_bytes(length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            data += hashlib.blake2b(f"{seed}/{next(counter)}".encode()).digest()
+        return data[:length]
+
+    return random_bytes
+
+
+class NoBackground:
+    """Leaves everything to the loops."""
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
+        return False
+
+
+@dataclass(kw_only=True)
+class House:
+    """One hospital, one mini program, one service account, and its services."""
+
+    clock: ManualClock
+    faults: Faults
+    pay: WechatPaySimulator
+    his: HospitalSimulator
+    chat: WechatPlatformSimulator
+    services: Services
+    setup: Setup
+    institution_id: UUID = field(init=False)
+    site_id: UUID = field(init=False)
+    merchant_account_id: UUID = field(init=False)
+    mini_app_id: str = field(init=False)
+    service_app_id: str = field(init=False)
+    keys: Any = field(default_factory=itertools.count)
+
+    @classmethod
+    async def build(cls, *, seed: int = 7, settings: dict[str, Any] | None = None, **his: Any) -> House:
+        clock = ManualClock(MORNING)
+        faults = Faults(seed=seed)
+        pay = WechatPaySimulator(clock=clock, faults=faults, seed=seed)
+        hospital = HospitalSimulator(clock=clock, faults=faults, seed=seed, **his)
+        chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=seed)
+        ids = Ids(clock, seeded_bytes(f"ids/{seed}"))
+        keyring = Keyring(current="k1", keys={"k1": b"1" * 32}, lookup_key=b"2" * 32)
+        services = build_services(
+            clock=clock,
+            ids=ids,
+            keyring=keyring,
+            transport=InProcessTransport({PAY_URL: pay, HIS_URL: hospital, CHAT_URL: chat}),
+            tokens=MemoryTokenStore(clock=clock),
+            limiter=MemoryLimiter(clock=clock),
+            background=NoBackground(),
+            public_url=PUBLIC_URL,
+            program="test",
+            nonce=lambda: seeded_nonce(),
+        )
+        nonces = seeded_bytes(f"nonce/{seed}")
+
+        def seeded_nonce() -> str:
+            return nonces(16).hex()
+
+        house = cls(
+            clock=clock, faults=faults, pay=pay, his=hospital, chat=chat, services=services, setup=Setup(ids, keyring)
+        )
+        await house._furnish(settings or {})
+        return house
+
+    async def _furnish(self, settings: dict[str, Any]) -> None:
+        setup, his = self.setup, self.his
+        self.institution_id = await setup.institution(code="renhe", name_zh="仁和医院", settings=settings)
+        site = await setup.hospital_site(
+            self.institution_id,
+            base_url=HIS_URL,
+            params={"key_id": his.key_id, "secret": his.keys[his.key_id]},
+            capabilities={
+                "lock": not his.no_lock,
+                "lock_query": not his.no_lock,
+                "events": not his.no_events,
+                "confirm_unit": his.confirm_unit,
+            },
+        )
+        self.site_id = site.id
+        his.events_url = f"{PUBLIC_URL}/his/v1/events/{site.event_token}"
+        official = self.chat.add_official_account("仁和医院")
+        mini = self.chat.add_mini_program("仁和医院缴费", pages={"pages/payment/index", "pages/bills/index"})
+        self.chat.link(official.app_id, mini.app_id)
+        self.mini_app_id, self.service_app_id = mini.app_id, official.app_id
+        for app, platform in ((official, "wechat_service"), (mini, "wechat_miniprogram")):
+            template = self.chat.add_template(app.app_id, "缴费通知", TEMPLATE_FIELDS, long_term=True)
+            entry = json.dumps(
+                {"id": template, "fields": {"thing1": "title", "amount2": "amount", "thing3": "note"}}
+            )
+            await setup.chat_account(
+                self.institution_id,
+                platform=platform,
+                app_id=app.app_id,
+                params={"secret": app.secret, "base_url": CHAT_URL, "miniprogram_app_id": mini.app_id},
+                templates={kind.value: entry for kind in MessageKind},
+            )
+        merchant = self.pay.add_merchant(MCHID, appids={mini.app_id, official.app_id})
+        account = await setup.merchant_account(
+            self.institution_id,
+            channel="wechatpay",
+            merchant_no=MCHID,
+            params={
+                "app_ids": f"{mini.app_id} {official.app_id}",
+                "merchant_private_key": merchant.private_key_pem,
+                "merchant_serial": merchant.serial_no,
+                "api_v3_key": str(merchant.api_v3_key),
+                "public_key_id": self.pay.public_key.serial,
+                "public_key": self.pay.public_key.public_pem,
+                "base_url": PAY_URL,
+            },
+        )
+        self.merchant_account_id = account.id
+        await setup.payment_method(
+            self.institution_id, merchant_account_id=account.id, code=METHOD, app_id=mini.app_id
+        )
+
+    # ------------------------------------------------------------ people
+
+    async def payer(self, name: str = "王秀兰", phone: str = "19900000001") -> Payer:
+        """A follower of the service account who has opened the mini program."""
+        user = self.chat.add_user(name, phone=phone)
+        self.chat.follow(user, self.service_app_id)
+        account = await self.services.institutions.chat_account_by_app(self.institution_id, self.mini_app_id)
+        official = await self.services.institutions.chat_account_by_app(self.institution_id, self.service_app_id)
+        union = f"union-{user}"
+        await self.services.patients.payer_for(
+            official,
+            ChatIdentity(open_id=self.chat.open_id(user, self.service_app_id), union_id=union),
+            language="zh",
+        )
+        return await self.services.patients.payer_for(
+            account, ChatIdentity(open_id=self.chat.open_id(user, self.mini_app_id), union_id=union), language="zh"
+        )
+
+    async def bound(self, payer: Payer, his_patient_id: str = ELDER) -> UUID:
+        """The patient whom this payer has bound."""
+        person = self.his.patients[his_patient_id]
+        type_, value = person.identifiers[0]
+        bound = await self.services.patients.bind(
+            payer,
+            name=person.name,
+            identifier=Identifier(type=IdentifierType(type_), value=value),
+            phone=person.phones[0],
+        )
+        return bound.patient_id
+
+    # ------------------------------------------------------------ paying
+
+    def bill(self, his_patient_id: str = ELDER, total_fen: int = 8650, **changes: Any) -> str:
+        return self.his.issue_bill(his_patient_id, total_fen=total_fen, **changes)
+
+    async def start(self, payer: Payer, patient_id: UUID, bill_id: str, **changes: Any) -> Started:
+        values: dict[str, Any] = {
+            "payer_id": payer.id,
+            "institution_id": payer.institution_id,
+            "patient_id": patient_id,
+            "bills": (("", bill_id),),
+            "shown_fen": Fen(self.his.bills[bill_id].to_pay_fen),
+            "method": METHOD,
+            "key": f"key-{next(self.keys)}",
+            **changes,
+        }
+        return await self.services.payments.start(StartPayment(**values))
+
+    def pay_sheet(self, started: Started, payer_open_id: str = "", *, confirm: bool = True) -> str:
+        """The payer confirms (or closes) the pay sheet."""
+        assert started.pay is not None
+        return str(self.pay.pay(started.order_no, payer_open_id, confirm=confirm))
+
+    async def payment(self, order_no: str) -> Payment:
+        return await Payment.get(order_no=order_no, institution_id=self.institution_id)
+
+    async def lines(self, order_no: str) -> list[PaymentLine]:
+        return await self.services.payments.lines(await self.payment(order_no))
+
+    # ------------------------------------------------------------ time passes
+
+    async def receive(self, url: str, request: Request) -> Response:
+        """What counterparties send to us, without a socket."""
+        kind, _, token = urlsplit(url).path.strip("/").rpartition("/")
+        receive = self.services.inbounds.receive_notice if kind == "n" else self.services.inbounds.receive_event
+        acknowledgement = await receive(token, request.headers, request.body)
+        return Response(status=acknowledgement.status, body=acknowledgement.body)
+
+    async def step(self) -> bool:
+        """Everything that is due now, once; False when nothing was."""
+        moved = False
+        for simulator in (self.pay, self.his):
+            while await deliver_one(simulator, self.receive):
+                moved = True
+        for loop in self.loops():
+            for row in await self._claim(loop):
+                moved = True
+                await loop.work(row)
+        return moved
+
+    def loops(self) -> list[Loop]:
+        return [loop for loop in loops(self.services) if loop.table != "hospital_site"]
+
+    async def _claim(self, loop: Loop) -> list[DueRow]:
+        return await claim(
+            loop.table,
+            now=self.clock.now(),
+            holder=self.services.outside.lease_name(),
+            lease=LEASE,
+            batch_max=loop.batch_max,
+            counterparty=loop.counterparty,
+            per_counterparty_max=loop.per_counterparty_max,
+        )
+
+    async def next_due_at(self) -> datetime | None:
+        from scheduler.loops import next_due_at
+
+        moments = [await next_due_at(loop) for loop in self.loops()]
+        deliveries: list[Deliveries] = [self.pay.deliveries, self.his.deliveries]
+        moments += [pile.next_due_at() for pile in deliveries]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    async def settle(self, *, within: timedelta = timedelta(days=3)) -> None:
+        """Let time pass until nothing is due any more, or `within` is over."""
+        end = self.clock.now() + within
+        for _ in range(STEPS_MAX):
+            if await self.step():
+                continue
+            due_at = await self.next_due_at()
+            if due_at is None or due_at > end:
+                return
+            self.clock.advance(max(due_at - self.clock.now(), timedelta(0)))
+        raise AssertionError("the house does not come to rest")
