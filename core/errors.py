@@ -6,6 +6,7 @@ ZhenfuError
 │   ├── NotSignedIn             no valid session
 │   ├── NotFound                nothing there that this caller may see
 │   ├── PatientNotBound         another family's bill or patient
+│   ├── ConsentNeeded           the privacy notice has not been agreed to
 │   ├── BindingRefused          the HIS does not know this person or phone, or too many are bound
 │   ├── BillNotPayable          lapsed, paid, cancelled, insured-only …; `reason` says which
 │   ├── AmountChanged           the HIS's amount is not the one that was shown
@@ -16,7 +17,8 @@ ZhenfuError
 │   ├── StillWorking            same key, first request still under way
 │   ├── TooManyRequests         a limit was reached; try later
 │   ├── HospitalUnavailable     the HIS could not be asked now
-│   └── ChannelUnavailable      the channel could not be asked now
+│   ├── ChannelUnavailable      the channel could not be asked now
+│   └── PlatformUnavailable     the chat platform could not be asked now
 ├── CounterpartyError           what a counterparty did to a call; answers "may money have moved?"
 │   ├── NotReached              no: the request never left
 │   ├── Refused                 no, and why; `final` when code and status are in the adapter's closed list
@@ -72,8 +74,14 @@ class PatientNotBound(RequestError):
     code = "patient_not_bound"
 
 
+class ConsentNeeded(RequestError):
+    """Sensitive data comes only after the privacy notice has been agreed to."""
+
+    code = "consent_needed"
+
+
 class BindingRefused(RequestError):
-    """Binding refused. Values: reason (not_found | phone_differs | too_many | already_bound)."""
+    """Binding refused. Values: reason (not_found | phone_differs | phone_code | too_many | already_bound)."""
 
     code = "binding_refused"
 
@@ -139,6 +147,12 @@ class ChannelUnavailable(RequestError):
     """The payment channel could not be asked; nobody was charged."""
 
     code = "channel_unavailable"
+
+
+class PlatformUnavailable(RequestError):
+    """The chat platform could not be asked for an identity or a phone."""
+
+    code = "platform_unavailable"
 
 
 class CounterpartyError(ZhenfuError):

@@ -6,7 +6,7 @@ An error sentence answers: was I charged, what happens by itself, by when, and w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from core.clock import shanghai
@@ -43,6 +43,14 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
     "patient_not_bound": {
         "zh": "您还没有绑定这位就诊人，不能查看或支付。没有扣款。请先绑定就诊人。",
         "en": "This patient is not linked to you, so you cannot view or pay. You were not charged. Link the patient first.",
+    },
+    "consent_needed": {
+        "zh": "需要您先阅读并同意隐私说明，才能绑定就诊人。没有扣款。",
+        "en": "Please read and agree to the privacy notice before linking a patient. You were not charged.",
+    },
+    "binding_refused.phone_code": {
+        "zh": "手机号授权已失效。请重新点击“授权手机号”再试。",
+        "en": "The permission to read your phone number has lapsed. Please tap the phone button again.",
     },
     "binding_refused.not_found": {
         "zh": "医院没有查到与您填写的姓名和证件一致的就诊人。请核对后再试，或到窗口建档。",
@@ -132,6 +140,14 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "支付渠道暂时没有回应，没有扣款。请稍后再试，或到收费窗口办理。",
         "en": "The payment service is not answering; you were not charged. Please try again, or go to the cashier window.",
     },
+    "platform_unavailable": {
+        "zh": "手机平台暂时没有回应，没有扣款。请稍后重新打开小程序再试。",
+        "en": "The chat app's service is not answering; you were not charged. Please open the mini program again soon.",
+    },
+    "method_not_allowed": {
+        "zh": "这个地址不支持这种请求方式，没有扣款。",
+        "en": "This address does not accept this kind of request. You were not charged.",
+    },
     "internal_error": {
         "zh": "系统出错了。如已扣款，款项不会丢失：系统会自动核对，缴费成功或原路退回都会通知您。请到“已缴费”里查看。",
         "en": "Something went wrong on our side. If you were charged, nothing is lost: it is checked automatically and"
@@ -144,14 +160,47 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+PROBLEMS_ZH: Mapping[str, str] = {
+    "this is not a valid ID card number": "身份证号码不正确",
+    "letters and digits only": "只能填写字母和数字",
+    "1 to 64 characters are needed": "需要1到64个字",
+    "1 to 128 characters are needed": "需要1到128个字符",
+    "at least one bill, each once": "请选择至少一张账单，每张一次",
+    "these bills cannot be paid together": "这些账单不能合并支付",
+    "bills of different branches are paid separately": "不同院区的账单请分开支付",
+    "is missing": "没有填写",
+    "is not a known field": "不认识这一项",
+    "has the wrong form": "格式不对",
+    "this is not JSON": "内容不是JSON",
+    "must be application/json": "应为application/json",
+    "is malformed": "格式不对",
+}
+"""What is said in English where a request is checked, in the patient's words."""
+
+FIELDS_ZH: Mapping[str, str] = {
+    "name": "姓名",
+    "identifier": "证件号码",
+    "identifier.value": "证件号码",
+    "identifier.type": "证件类型",
+    "phone_code": "手机号授权",
+    "bills": "账单",
+    "shown_fen": "金额",
+    "method": "支付方式",
+}
+
+
 def error_text(error: RequestError, language: str) -> str:
     """The sentence for an error, most specific first: code.reason, then code."""
     reason = str(error.values.get("reason", ""))
     entry = ERRORS.get(f"{error.code}.{reason}") or ERRORS.get(error.code)
     if entry is None and reason:
         entry = ERRORS.get(f"{error.code}.refused")
-    sentence = (entry or ERRORS["request_error"])[language if language in LANGUAGES else "zh"]
-    return sentence.format_map(_Values(_readable(error.values))).strip()
+    language = language if language in LANGUAGES else "zh"
+    shown = _readable(error.values)
+    if language == "zh" and "problem" in shown:
+        shown["problem"] = PROBLEMS_ZH.get(shown["problem"], shown["problem"])
+        shown["field"] = FIELDS_ZH.get(shown.get("field", ""), shown.get("field", ""))
+    return (entry or ERRORS["request_error"])[language].format_map(_Values(shown)).strip()
 
 
 class _Values(dict[str, str]):
@@ -200,6 +249,42 @@ RETURN_REASONS: Mapping[str, Mapping[str, str]] = {
     "wrong_amount": {"zh": "支付金额与账单不符", "en": "the amount paid is not the bill's"},
     "": {"zh": "医院没有入账", "en": "the hospital did not book it"},
 }
+
+
+ASKING_TEXT = {"zh": "正在向医院查询…", "en": "Asking the hospital…"}
+
+VALID_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "hospital": {"zh": "医院在{until}前接受缴费", "en": "The hospital accepts payment until {until}"},
+    "display_rule": {
+        "zh": "一般在开单后{days}天内（{until}前）可以缴费，以医院为准",
+        "en": "Usually payable within {days} days of issue (until {until}); the hospital decides",
+    },
+    "display_rule_undated": {
+        "zh": "一般在开单后{days}天内可以缴费，以医院为准",
+        "en": "Usually payable within {days} days of issue; the hospital decides",
+    },
+}
+"""Until when a bill can be paid: the HIS's word, or the institution's rule where the HIS says nothing."""
+
+WALLET_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "wechat": {"zh": "微信支付", "en": "WeChat Pay"},
+    "alipay": {"zh": "支付宝", "en": "Alipay"},
+    "unionpay": {"zh": "云闪付", "en": "UnionPay"},
+    "card": {"zh": "银行卡", "en": "Bank card"},
+    "cash": {"zh": "现金", "en": "Cash"},
+}
+
+
+def valid_text(valid_until: datetime | None, issued_at: datetime | None, *, rule_days: int, language: str) -> str:
+    """Until when the HIS accepts payment; where it gives no date, the institution's rule, as wording only."""
+    if valid_until is not None:
+        return VALID_TEXTS["hospital"][language].format(until=time_text(valid_until, language))
+    if rule_days < 1:
+        return ""
+    if issued_at is None:
+        return VALID_TEXTS["display_rule_undated"][language].format(days=rule_days)
+    until = time_text(issued_at + timedelta(days=rule_days), language)
+    return VALID_TEXTS["display_rule"][language].format(days=rule_days, until=until)
 
 
 def time_text(moment: datetime, language: str) -> str:
