@@ -15,7 +15,7 @@ from core.institutions import Institutions
 from core.models import Confirmation, HisLock, Payment, PaymentLine
 from core.outside import Outside
 from core.ports import RELOCK_CODES, ConfirmLine, ConfirmOrder, HospitalSite, LockOrder
-from core.states import ConfirmationStatus, LineStatus, ProofKind
+from core.states import ConfirmationStatus, LineStatus, LockStatus, ProofKind
 from core.tenancy import scoped
 
 CASE_AFTER = timedelta(minutes=30)
@@ -75,7 +75,10 @@ class Confirmations:
         except (NotReached, OutcomeUnknown):
             await self._later(due, now + backoff(due.attempts))
         except Refused as refused:
-            await self._refused(due, confirmation, payment, refused)
+            try:
+                await self._refused(due, confirmation, payment, site, refused)
+            except (NotReached, OutcomeUnknown, Refused):
+                await self._later(due, now + backoff(due.attempts))
 
     def _sendable_at(self, confirmation: Confirmation, site: HospitalSite) -> datetime:
         """From then on "not booked" is final: the last request can no longer be on its way or in the works."""
@@ -85,8 +88,9 @@ class Confirmations:
     async def _lock_again(
         self, confirmation: Confirmation, payment: Payment, site: HospitalSite, now: datetime
     ) -> None:
+        """Under the same number, at whatever amount the HIS says: it compares when we confirm."""
         lines = await self._lines(confirmation)
-        await self.outside.hospitals[site.adapter].lock_bills(
+        grant = await self.outside.hospitals[site.adapter].lock_bills(
             site,
             LockOrder(
                 confirm_no=confirmation.confirm_no,
@@ -95,6 +99,14 @@ class Confirmations:
                 until=now + RELOCK_LIFE,
             ),
         )
+        await (
+            scoped(confirmation.institution_id)
+            .of(HisLock)
+            .filter(confirm_no=confirmation.confirm_no)
+            .exclude(status=LockStatus.CONSUMED)
+            .update(status=LockStatus.HELD, lock_id=grant.lock_id, expires_at=grant.expires_at, due_at=None)
+        )
+        await self._set(confirmation, relock_wanted=False)
 
     async def _send(self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite) -> None:
         lock = await scoped(due.institution_id).of(HisLock).get_or_none(confirm_no=confirmation.confirm_no)
@@ -131,12 +143,32 @@ class Confirmations:
             booking_evidence(payment.order_no, confirmation.confirm_no, booking, proof=ProofKind.AUTHENTICATED_QUERY)
         )
 
-    async def _refused(self, due: DueRow, confirmation: Confirmation, payment: Payment, refused: Refused) -> None:
+    async def _booked_after_all(self, confirmation: Confirmation, payment: Payment, site: HospitalSite) -> bool:
+        """A HIS may refuse the second telling because the first was booked: before money goes back, ask.
+
+        Raises NotReached, OutcomeUnknown or Refused when it cannot say.
+        """
+        if not site.capabilities.query_payment:
+            return False
+        booking = await self.outside.hospitals[site.adapter].query_payment(site, confirmation.confirm_no)
+        if booking.booked:
+            await self.applier.apply(
+                booking_evidence(
+                    payment.order_no, confirmation.confirm_no, booking, proof=ProofKind.AUTHENTICATED_QUERY
+                )
+            )
+        return booking.booked
+
+    async def _refused(
+        self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite, refused: Refused
+    ) -> None:
         now = self.outside.clock.now()
         if refused.code in RELOCK_CODES:
             await self._set(confirmation, relock_wanted=True)
             await self._later(due, now + backoff(due.attempts))
         elif refused.final:
+            if await self._booked_after_all(confirmation, payment, site):
+                return
             await self.applier.apply(
                 rejection_evidence(
                     payment.order_no,

@@ -97,7 +97,7 @@ class Messages:
             await self._end(message, MessageStatus.REFUSED, "tries_exhausted")
             return
         outgoing = await self._render(message, payer)
-        if not await self._begin(due, message, account):
+        if not await self._begin(due, message):
             return
         try:
             result = await messenger.send(account, outgoing)
@@ -116,7 +116,13 @@ class Messages:
             await self._next_route(due, message, account, refused.code)
             return
         if result.outcome is SendOutcome.ACCEPTED:
-            await self._end(message, MessageStatus.SENT, result.code, platform_message_id=result.platform_message_id)
+            await self._end(
+                message,
+                MessageStatus.SENT,
+                result.code,
+                platform_message_id=result.platform_message_id,
+                chat_account_id=account.id,
+            )
             return
         await send_had_no_effect("message", message.id, message.institution_id)
         if result.outcome is SendOutcome.NEVER:
@@ -135,7 +141,7 @@ class Messages:
     async def _route(self, message: Message) -> tuple[ChatAccount, Payer] | None:
         """The account and identity to write to: the payer's own first, then the same person's on other accounts.
 
-        A message that was refused for good on one account carries that account's id and goes to the next.
+        A message that was refused for good carries the id of the last account that refused, and goes to the next.
         """
         scope = scoped(message.institution_id)
         payer = await scope.of(Payer).get(id=message.payer_id)
@@ -149,7 +155,7 @@ class Messages:
                 routes.append((account, person))
         # A service account's template message needs no grant, so it goes before the mini program's.
         routes.sort(key=lambda route: (route[0].platform != "wechat_service", str(route[0].id)))
-        if message.chat_account_id is not None and message.result_code:
+        if message.chat_account_id is not None:
             seen = [index for index, route in enumerate(routes) if route[0].id == message.chat_account_id]
             routes = routes[seen[0] + 1 :] if seen else routes
         return routes[0] if routes else None
@@ -169,10 +175,10 @@ class Messages:
             page=PAGE.format(order_no=order_no) if order_no else BILLS_PAGE,
         )
 
-    async def _begin(self, due: DueRow, message: Message, account: ChatAccount) -> bool:
+    async def _begin(self, due: DueRow, message: Message) -> bool:
         now = self.outside.clock.now()
         first = message.first_sent_at if message.sends_started > message.sends_unreached else None
-        await self._set(message, chat_account_id=account.id, first_sent_at=first or now, result_code="")
+        await self._set(message, first_sent_at=first or now)
         return await begin_send(
             "message",
             message.id,

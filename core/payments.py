@@ -211,7 +211,7 @@ class Payments:
                 continue
             other = await scoped(wanted.institution_id).of(Payment).get(id=line.payment_id)
             if other.status is PaymentStatus.PAID:
-                raise AlreadyPaid(order_no=other.order_no)
+                raise self._already_paid(other, wanted)
             if await self._is_same(other, wanted, bills, method):
                 if (started := self._handed_out(other)) is not None:
                     return started
@@ -219,6 +219,10 @@ class Payments:
                     raise StillWorking()
             await self._supersede(other, wanted)
         return None
+
+    def _already_paid(self, payment: Payment, wanted: StartPayment) -> AlreadyPaid:
+        """With the order number for its own payer alone."""
+        return AlreadyPaid(order_no=payment.order_no) if payment.payer_id == wanted.payer_id else AlreadyPaid()
 
     async def _line_in_the_way(self, institution_id: UUID, bill: Bill) -> PaymentLine | None:
         """A line that claims or holds this bill, or is paid and waits for it."""
@@ -251,7 +255,7 @@ class Payments:
         """End another open attempt for the same bill, with proof."""
         ended = await self.end(other)
         if ended.status is PaymentStatus.PAID:
-            raise AlreadyPaid(order_no=ended.order_no)
+            raise self._already_paid(ended, wanted)
         if ended.status not in OPEN_PAYMENT:
             return
         if not wanted.despite_open:
@@ -440,6 +444,7 @@ class Payments:
             expires_at=expires_at,
         )
         tries = 2 if channel.capabilities.create_reentrant else 1
+        uncertain = False
         for attempt in range(1, tries + 1):
             if not await begin_send(
                 "payment",
@@ -456,16 +461,23 @@ class Payments:
                 await send_had_no_effect("payment", payment.id, payment.institution_id)
                 await self._fail(payment, "the merchant account is not set up correctly")
                 await self.cases.open(
-                    payment.institution_id, "channel_misconfigured", account.merchant_no, details={"problem": str(error)}
+                    payment.institution_id,
+                    "channel_misconfigured",
+                    account.merchant_no,
+                    details={"problem": str(error)},
                 )
                 raise ChannelUnavailable() from error
             except NotReached as error:
                 await send_had_no_effect("payment", payment.id, payment.institution_id)
                 if attempt == tries:
-                    await self._fail(payment, "the channel was not reached")
+                    if uncertain:
+                        await self._give_up(payment)
+                    else:
+                        await self._fail(payment, "the channel was not reached")
                     raise ChannelUnavailable() from error
             except Refused as refused:
-                if refused.final:
+                # A refusal proves that this request did nothing; an earlier one may have been lost on its way back.
+                if refused.final and not uncertain:
                     await self.applier.apply(
                         refusal_evidence(
                             payment.order_no,
@@ -479,6 +491,7 @@ class Payments:
                     await self._give_up(payment)
                 raise ChannelUnavailable() from refused
             except OutcomeUnknown as error:
+                uncertain = True
                 if attempt == tries:
                     await self._give_up(payment)
                     raise ChannelUnavailable() from error

@@ -99,24 +99,26 @@ class Refunds:
                 stamp="last_sent_at",
             ):
                 return
-            answer = await channel.refund(
-                account,
-                RefundOrder(
-                    refund_no=refund.refund_no,
-                    order_no=payment.order_no,
-                    channel_trade_no=payment.channel_trade_no,
-                    amount_fen=refund.amount_fen,
-                    total_fen=payment.paid_fen,
-                    reason=REASON,
-                ),
-            )
+            try:
+                answer = await channel.refund(
+                    account,
+                    RefundOrder(
+                        refund_no=refund.refund_no,
+                        order_no=payment.order_no,
+                        channel_trade_no=payment.channel_trade_no,
+                        amount_fen=refund.amount_fen,
+                        total_fen=payment.paid_fen,
+                        reason=REASON,
+                    ),
+                )
+            except NotReached:
+                await send_had_no_effect("refund", refund.id, due.institution_id)
+                raise
             await self.applier.apply(
                 refund_evidence(answer, payment.order_no, source=account.channel, proof=ProofKind.AUTHENTICATED_QUERY)
             )
             await self._later(due, now + backoff(due.attempts))
         except NotReached:
-            if refund.status is RefundStatus.SENDING:
-                await send_had_no_effect("refund", refund.id, due.institution_id)
             await self._later(due, now + backoff(due.attempts))
         except (OutcomeUnknown, Refused) as problem:
             # A refusal is not the end of a refund: the same number goes out again when its cause is gone.

@@ -151,6 +151,8 @@ LOCK_TRANSITIONS = _table(
     unknown: held releasing released consumed
     held: releasing consumed
     releasing: released consumed held
+    released: held
+    refused: held
     """,
     LockStatus,
 )

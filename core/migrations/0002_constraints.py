@@ -68,7 +68,8 @@ STATES = {
         "asking",
         "asking>held asking>refused asking>unknown asking>releasing"
         " asking>released asking>consumed unknown>held unknown>releasing unknown>released"
-        " unknown>consumed held>releasing held>consumed releasing>released releasing>consumed releasing>held",
+        " unknown>consumed held>releasing held>consumed releasing>released releasing>consumed releasing>held"
+        " released>held refused>held",
     ),
     "refund": (
         "requested approved",
