@@ -42,6 +42,11 @@ class Person:
     open_id_user_key: str  # the user of the simulated WeChat platform (its `user_id`)
     note_zh: str = ""
 
+    @property
+    def key(self) -> str:
+        """Names this person on the page; a phone may belong to two of them, a mother and her child."""
+        return self.his_patient_ids[0]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsoleWorld:
