@@ -73,12 +73,9 @@ class Confirmations:
                 await self._lock_again(confirmation, payment, site, now)
             await self._send(due, confirmation, payment, site)
         except (NotReached, OutcomeUnknown):
-            await self._later(due, now + backoff(due.attempts))
+            await self._after_silence(due, site)
         except Refused as refused:
-            try:
-                await self._refused(due, confirmation, payment, site, refused)
-            except (NotReached, OutcomeUnknown, Refused):
-                await self._later(due, now + backoff(due.attempts))
+            await self._refused(due, confirmation, payment, refused)
 
     def _sendable_at(self, confirmation: Confirmation, site: HospitalSite) -> datetime:
         """From then on "not booked" is final: the last request can no longer be on its way or in the works."""
@@ -143,32 +140,12 @@ class Confirmations:
             booking_evidence(payment.order_no, confirmation.confirm_no, booking, proof=ProofKind.AUTHENTICATED_QUERY)
         )
 
-    async def _booked_after_all(self, confirmation: Confirmation, payment: Payment, site: HospitalSite) -> bool:
-        """A HIS may refuse the second telling because the first was booked: before money goes back, ask.
-
-        Raises NotReached, OutcomeUnknown or Refused when it cannot say.
-        """
-        if not site.capabilities.query_payment:
-            return False
-        booking = await self.outside.hospitals[site.adapter].query_payment(site, confirmation.confirm_no)
-        if booking.booked:
-            await self.applier.apply(
-                booking_evidence(
-                    payment.order_no, confirmation.confirm_no, booking, proof=ProofKind.AUTHENTICATED_QUERY
-                )
-            )
-        return booking.booked
-
-    async def _refused(
-        self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite, refused: Refused
-    ) -> None:
+    async def _refused(self, due: DueRow, confirmation: Confirmation, payment: Payment, refused: Refused) -> None:
         now = self.outside.clock.now()
         if refused.code in RELOCK_CODES:
             await self._set(confirmation, relock_wanted=True)
             await self._later(due, now + backoff(due.attempts))
         elif refused.final:
-            if await self._booked_after_all(confirmation, payment, site):
-                return
             await self.applier.apply(
                 rejection_evidence(
                     payment.order_no,
@@ -187,6 +164,19 @@ class Confirmations:
             .of(PaymentLine)
             .filter(confirmation_id=confirmation.id, status=LineStatus.CONFIRMING)
             .order_by("position")
+        )
+
+    async def _after_silence(self, due: DueRow, site: HospitalSite) -> None:
+        """Ask again later; while the HIS's breaker is open or it is in maintenance, not before that ends."""
+        now = self.outside.clock.now()
+        opens_at = self.outside.hospitals[site.adapter].opens_at(site)
+        await give_back(
+            "confirmation",
+            due.id,
+            due.institution_id,
+            holder=due.holder,
+            due_at=max(opens_at or now, now + backoff(due.attempts)),
+            counted=opens_at is None,
         )
 
     async def _later(self, due: DueRow, when: datetime) -> None:

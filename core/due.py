@@ -91,21 +91,27 @@ async def take(
     return DueRow(**found[0]) if found else None
 
 
-async def give_back(table: str, row_id: UUID, institution_id: UUID, *, holder: str, due_at: datetime) -> None:
-    """End our lease and name the next due time, unless the row is done or somebody wants it earlier."""
+async def give_back(
+    table: str, row_id: UUID, institution_id: UUID, *, holder: str, due_at: datetime, counted: bool = True
+) -> None:
+    """End our lease and name the next due time, unless the row is done or somebody wants it earlier.
+
+    `counted` false: nobody was asked, so this try does not make the next pause longer.
+    """
     async with transaction() as connection:
         await rows(
             connection,
             f"""
             UPDATE {table} SET
                 due_at = CASE WHEN due_at IS NULL THEN NULL WHEN due_at < lease_until THEN due_at ELSE $4 END,
-                lease_until = NULL, holder = ''
+                attempts = attempts - CASE WHEN $5 OR attempts = 0 THEN 0 ELSE 1 END, lease_until = NULL, holder = ''
             WHERE institution_id = $1 AND id = $2 AND holder = $3 RETURNING id
             """,
             institution_id,
             row_id,
             holder,
             due_at,
+            counted,
         )
 
 

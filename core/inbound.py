@@ -14,6 +14,7 @@ from core.cases import Cases
 from core.due import DueRow, backoff, give_back, take
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.evidence import Evidence, refund_evidence, trade_evidence
+from core.followup import FollowUp
 from core.institutions import Institutions
 from core.models import Inbound, Payment
 from core.newbills import NewBills
@@ -48,6 +49,7 @@ class Inbounds:
     payments: Payments
     new_bills: NewBills
     cases: Cases
+    follow_up: FollowUp
 
     # ------------------------------------------------------------ arriving
 
@@ -177,32 +179,37 @@ class Inbounds:
             holder=self.outside.lease_name(),
             lease=LEASE,
         )
-        if due is not None:
-            await self.work(due)
+        if due is None:
+            return
+        payment_id = await self.work(due)
+        if payment_id is not None:
+            await self.follow_up.of(institution_id, payment_id)
 
-    async def work(self, due: DueRow) -> None:
-        """Do what follows from one stored message that we hold."""
+    async def work(self, due: DueRow) -> UUID | None:
+        """Do what follows from one stored message that we hold; returns the payment that it was about."""
         inbound = await scoped(due.institution_id).of(Inbound).get(id=due.id)
         if inbound.status is not InboundStatus.RECEIVED:
-            return
+            return None
+        payment_id = None
         content = self.outside.keyring.decrypt_json(inbound.content_enc, place="inbound.content")
         try:
             if inbound.source == HOSPITAL:
                 await self._event(await self.institutions.site(due.institution_id, inbound.account_id), content)
             elif content is not None:
-                await self._notice(inbound, content)
+                payment_id = await self._notice(inbound, content)
         except (NotReached, OutcomeUnknown, Refused):
             later = self.outside.clock.now() + backoff(due.attempts)
             await give_back("inbound", inbound.id, due.institution_id, holder=due.holder, due_at=later)
-            return
+            return None
         await (
             scoped(due.institution_id)
             .of(Inbound)
             .filter(id=inbound.id)
             .update(status=InboundStatus.WORKED, due_at=None, lease_until=None, holder="")
         )
+        return payment_id
 
-    async def _notice(self, inbound: Inbound, content: Mapping[str, Any]) -> None:
+    async def _notice(self, inbound: Inbound, content: Mapping[str, Any]) -> UUID | None:
         payment = await scoped(inbound.institution_id).of(Payment).get_or_none(order_no=content["order_no"])
         if payment is None or payment.merchant_account_id != inbound.account_id:
             await self.cases.open(
@@ -211,10 +218,10 @@ class Inbounds:
                 content["order_no"],
                 details=dict(content["facts"]),
             )
-            return
+            return None
         if content["proves"] is None and content["kind"] == "trade":
             await self.payments.ask_soon(payment)
-            return
+            return payment.id
         proof_kind = content["proof_kind"]
         await self.applier.apply(
             Evidence(
@@ -228,6 +235,7 @@ class Inbounds:
                 raw=content["raw"].encode(),
             )
         )
+        return payment.id
 
     async def _event(self, site: HospitalSite, content: Mapping[str, Any]) -> None:
         """The HIS said that something happened: ask it, then do what follows."""

@@ -84,7 +84,15 @@ class Locks:
             else:
                 await self._end(lock, lock.status)
         except (NotReached, OutcomeUnknown):
-            await self._later(due, now + backoff(due.attempts))
+            opens_at = hospital.opens_at(site)
+            await give_back(
+                "his_lock",
+                due.id,
+                due.institution_id,
+                holder=due.holder,
+                due_at=max(opens_at or now, now + backoff(due.attempts)),
+                counted=opens_at is None,
+            )
         except Refused:
             # Releasing what has been booked is refused: the confirmation decides, the lock is used up.
             await self._later(due, now + backoff(due.attempts))

@@ -445,7 +445,12 @@ class Hospital(Protocol):
         """Safe to repeat; releasing what is not held is a success, releasing what is booked is Refused."""
         ...
 
-    async def confirm_payment(self, site: HospitalSite, order: ConfirmOrder) -> Booking: ...
+    async def confirm_payment(self, site: HospitalSite, order: ConfirmOrder) -> Booking:
+        """Refused with final=True proves that this confirm_no is not booked, by this request or an earlier one.
+
+        A HIS may refuse the second telling because the first was booked, so an adapter asks before it says final.
+        """
+        ...
 
     async def query_payment(self, site: HospitalSite, confirm_no: str) -> Booking: ...
 
@@ -460,6 +465,10 @@ class Hospital(Protocol):
         ...
 
     def acknowledge(self, *, accepted: bool) -> Acknowledgement: ...
+
+    def opens_at(self, site: HospitalSite) -> datetime | None:
+        """When calls are worth trying again (maintenance, breaker); None when they are now."""
+        ...
 
     async def check(self, site: HospitalSite) -> str:
         """Prove keys, clock and reachability, reading only; returns one line for an operator."""

@@ -9,6 +9,7 @@ from core.applying import Applier
 from core.bills import Bills
 from core.cases import Cases
 from core.confirmations import Confirmations
+from core.followup import FollowUp
 from core.inbound import Inbounds
 from core.institutions import Institutions
 from core.ledger import Ledger
@@ -51,18 +52,21 @@ class Services:
         locks = Locks(outside, institutions)
         payments = Payments(outside, institutions, bills, locks, applier, cases)
         new_bills = NewBills(outside, institutions, patients, messages)
+        confirmations = Confirmations(outside, institutions, applier, cases)
+        refunds = Refunds(outside, institutions, applier, cases)
+        follow_up = FollowUp(outside, confirmations, refunds, messages)
         return cls(
             outside=outside,
             institutions=institutions,
             patients=patients,
             bills=bills,
             payments=payments,
-            confirmations=Confirmations(outside, institutions, applier, cases),
+            confirmations=confirmations,
             locks=locks,
-            refunds=Refunds(outside, institutions, applier, cases),
+            refunds=refunds,
             messages=messages,
             new_bills=new_bills,
-            inbounds=Inbounds(outside, institutions, applier, payments, new_bills, cases),
+            inbounds=Inbounds(outside, institutions, applier, payments, new_bills, cases, follow_up),
             cases=cases,
             applier=applier,
         )

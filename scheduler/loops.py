@@ -13,10 +13,10 @@ from core.services import Services
 from core.tenancy import across_institutions
 from core.transactions import rows, transaction
 
-CALLS_MAX = 3
+CALLS_MAX = 4
 """A unit of work makes at most so many calls to counterparties, one after the other."""
 
-CALL_SECONDS = 15
+CALL_SECONDS = 20
 LEASE = timedelta(seconds=CALLS_MAX * CALL_SECONDS) + LEASE_MARGIN
 
 

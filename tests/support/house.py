@@ -137,9 +137,7 @@ class House:
         self.mini_app_id, self.service_app_id = mini.app_id, official.app_id
         for app, platform in ((official, "wechat_service"), (mini, "wechat_miniprogram")):
             template = self.chat.add_template(app.app_id, "缴费通知", TEMPLATE_FIELDS, long_term=True)
-            entry = json.dumps(
-                {"id": template, "fields": {"thing1": "title", "amount2": "amount", "thing3": "note"}}
-            )
+            entry = json.dumps({"id": template, "fields": {"thing1": "title", "amount2": "amount", "thing3": "note"}})
             await setup.chat_account(
                 self.institution_id,
                 platform=platform,
@@ -163,9 +161,7 @@ class House:
             },
         )
         self.merchant_account_id = account.id
-        await setup.payment_method(
-            self.institution_id, merchant_account_id=account.id, code=METHOD, app_id=mini.app_id
-        )
+        await setup.payment_method(self.institution_id, merchant_account_id=account.id, code=METHOD, app_id=mini.app_id)
 
     # ------------------------------------------------------------ people
 
