@@ -222,12 +222,12 @@ def fold(evidence: Iterable[StoredEvidence]) -> Facts:
         if piece.proves == PaymentStatus.PAID:
             paid.append(piece.facts)
     amounts = {int(facts["paid_fen"]) for facts in paid}
-    times = sorted(facts["paid_at"] for facts in paid if facts.get("paid_at"))
+    times = [datetime.fromisoformat(facts["paid_at"]) for facts in paid if facts.get("paid_at")]
     numbers = sorted({facts["channel_trade_no"] for facts in paid if facts.get("channel_trade_no")})
     return Facts(
         ever_paid=bool(paid),
         paid_fen=Fen(max(amounts, default=0)),
-        paid_at=datetime.fromisoformat(times[0]) if times else None,
+        paid_at=min(times, default=None),
         channel_trade_no=numbers[0] if numbers else "",
         contradicting_amounts=len(amounts) > 1 or len(numbers) > 1,
         paid_proof=proofs.get(PaymentStatus.PAID),

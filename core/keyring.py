@@ -73,7 +73,7 @@ class Keyring:
             raise ConfigurationError(f"the encryption key {key_id} is missing from the ring")
         try:
             return AESGCM(key).decrypt(_decode(nonce), _decode(sealed), place.encode()).decode()
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: not base64, or no nonce
             raise ConfigurationError(f"a stored value of {place} does not open with key {key_id}") from error
 
     def encrypt_json(self, value: Any, *, place: str) -> str:

@@ -15,9 +15,9 @@ SECRET_NAMES = frozenset({
 TEXT_LENGTH_MAX = 500
 
 _ID_CARD = re.compile(r"(?<!\d)\d{17}[\dXx](?!\d)")
-_PHONE = re.compile(r"(?<!\d)1[3-9]\d{9}(?!\d)")
+_PHONE = re.compile(r"(?<!\d)(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?!\d)")
 _CARD = re.compile(r"(?<!\d)\d{16,19}(?!\d)")
-_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)  # a cut one too
 _OPEN_ID = re.compile(r"(?<![A-Za-z0-9_-])o[A-Za-z0-9_-]{27}(?![A-Za-z0-9_-])")
 
 
@@ -51,10 +51,10 @@ def scrub(value: Any) -> Any:
     """A copy of a mapping, list or text with everything secret or personal hidden."""
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if str(key).lower().replace("-", "_") in SECRET_NAMES else scrub(item)
+            scrub(key): HIDDEN if str(key).lower().replace("-", "_") in SECRET_NAMES else scrub(item)
             for key, item in value.items()
         }
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return [scrub(item) for item in value]
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"

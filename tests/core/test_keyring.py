@@ -50,7 +50,7 @@ def test_the_same_text_never_looks_the_same_twice() -> None:
 
 def test_a_value_copied_to_another_place_does_not_open() -> None:
     ring = a_keyring()
-    with pytest.raises(ConfigurationError, match="payer.open_id"):
+    with pytest.raises(ConfigurationError, match=r"payer\.open_id"):
         ring.decrypt(ring.encrypt("王秀兰", place=PLACE), place="payer.open_id")
 
 

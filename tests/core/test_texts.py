@@ -53,7 +53,7 @@ def _calls(name: str) -> list[ast.Call]:
 def _literals(name: str, keyword: str) -> set[str]:
     """The texts that calls of `name` in core pass as `keyword`."""
     return {
-        argument.value.value
+        str(argument.value.value)
         for call in _calls(name)
         for argument in call.keywords
         if argument.arg == keyword and isinstance(argument.value, ast.Constant)
