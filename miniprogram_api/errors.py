@@ -1,0 +1,84 @@
+"""Our errors as HTTP: the only table, and the one shape in which every error is answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from sanic.exceptions import SanicException
+from sanic.response import HTTPResponse
+
+from core.errors import InvalidRequest, RequestError
+from core.texts import ERRORS, error_text
+from miniprogram_api.requests import ApiRequest, language, reply
+
+log = logging.getLogger("zhenfu.api")
+
+STATUS: Mapping[str, int] = {
+    "request_error": 400,
+    "invalid_request": 400,
+    "not_signed_in": 401,
+    "patient_not_bound": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "bill_not_payable": 409,
+    "amount_changed": 409,
+    "payment_open_elsewhere": 409,
+    "already_paid": 409,
+    "still_working": 409,
+    "body_too_large": 413,
+    "consent_needed": 422,
+    "binding_refused": 422,
+    "method_not_available": 422,
+    "idempotency_conflict": 422,
+    "too_many_requests": 429,
+    "internal_error": 500,
+    "hospital_unavailable": 503,
+    "channel_unavailable": 503,
+    "platform_unavailable": 503,
+}
+"""Every code that this API answers with. A code never changes its meaning."""
+
+RETRY_AFTER_SECONDS: Mapping[str, int] = {
+    "still_working": 2,
+    "hospital_unavailable": 30,
+    "channel_unavailable": 30,
+    "platform_unavailable": 5,
+}
+
+_OF_THE_SERVER = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+def answer(request: ApiRequest, exception: Exception) -> HTTPResponse:
+    """Any exception as an answer. What we did not expect is logged whole and told as one sentence."""
+    if isinstance(exception, RequestError):
+        return _refusal(request, exception)
+    if isinstance(exception, SanicException) and exception.status_code < 500:
+        code = _OF_THE_SERVER.get(exception.status_code)
+        if code is None:
+            return _refusal(request, InvalidRequest(field="request", problem="is malformed"), exception.status_code)
+        allowed = {name: value for name, value in exception.headers.items() if name.lower() == "allow"}
+        return _sentence(request, code, allowed)
+    log.error("request_failed", exc_info=exception, extra={"fields": {"request_id": request.ctx.request_id}})
+    return _sentence(request, "internal_error", {})
+
+
+def _refusal(request: ApiRequest, error: RequestError, status: int | None = None) -> HTTPResponse:
+    headers = {}
+    seconds = error.values.get("retry_after_seconds") or RETRY_AFTER_SECONDS.get(error.code)
+    if seconds:
+        headers["retry-after"] = str(seconds)
+    if error.code == "not_signed_in":
+        headers["www-authenticate"] = "Bearer"
+    body = {
+        **error.values,
+        "code": error.code,
+        "message": error_text(error, language(request)),
+        "request_id": request.ctx.request_id,
+    }
+    return reply({"error": body}, status or STATUS[error.code], headers)
+
+
+def _sentence(request: ApiRequest, code: str, headers: Mapping[str, str]) -> HTTPResponse:
+    body = {"code": code, "message": ERRORS[code][language(request)], "request_id": request.ctx.request_id}
+    return reply({"error": body}, STATUS[code], headers)

@@ -1,0 +1,252 @@
+"""Our values as the JSON that a page is made of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from core.bills import ShownBill
+from core.clock import shanghai
+from core.errors import AlreadyPaid, BillNotPayable, HospitalUnavailable, RequestError
+from core.institutions import Profile
+from core.models import Payment, PaymentLine, PaymentMethod
+from core.money import Fen, yuan_text
+from core.patients import BoundPatient
+from core.payments import Started, payment_view
+from core.ports import Bill, BillItem
+from core.texts import (
+    ASKING_TEXT,
+    INSURED_NOTE,
+    RETURN_REASONS,
+    STATUS_TEXTS,
+    WALLET_TEXTS,
+    error_text,
+    time_text,
+    valid_text,
+)
+from miniprogram_api.lists import (
+    ALREADY_PAID,
+    ASKING,
+    NOT_TO_PAY,
+    UNAVAILABLE,
+    Counts,
+    PaidEntry,
+    PaidList,
+    UnpaidBill,
+)
+from miniprogram_api.running import Asking
+
+RETRY_AFTER_SECONDS = 2
+COMES_BACK = frozenset({"returning", "returned", "checking"})
+
+Json = dict[str, Any]
+
+
+def moment(value: datetime | None) -> str | None:
+    """A time as the hospital's clock shows it, with its zone."""
+    return shanghai(value).isoformat(timespec="seconds") if value is not None else None
+
+
+def money(name: str, amount: Fen) -> Json:
+    """An amount twice: in fen to reckon with, in yuan to show."""
+    return {f"{name}_fen": amount, name: yuan_text(amount)}
+
+
+def asking(value: Asking, language: str) -> Json:
+    return {
+        "status": "asking",
+        "message": ASKING_TEXT[language],
+        "retry_after_seconds": RETRY_AFTER_SECONDS,
+        "ticket": value.ticket,
+    }
+
+
+def session(token: str, expires_at: datetime) -> Json:
+    return {"token": token, "expires_at": moment(expires_at)}
+
+
+def patient(value: BoundPatient) -> Json:
+    return {"patient_id": str(value.patient_id), "masked_name": value.masked_name}
+
+
+def method(value: PaymentMethod, language: str) -> Json:
+    channel, instrument, wallet = value.code.split("/")
+    return {
+        "code": value.code,
+        "channel": channel,
+        "instrument": instrument,
+        "wallet": wallet,
+        "title": WALLET_TEXTS.get(wallet, {}).get(language, wallet),
+        "favourite": value.favourite,
+    }
+
+
+# ---------------------------------------------------------------- bills
+
+
+def bill(value: UnpaidBill, profile: Profile, language: str) -> Json:
+    shown = value.shown
+    said = shown.bill
+    return {
+        "branch": said.branch,
+        "bill_id": said.his_bill_id,
+        "visit_no": said.visit_no,
+        "kind": said.kind.value,
+        "kind_text": said.kind_text,
+        "title": said.title,
+        "department": said.department,
+        "doctor": said.doctor,
+        "issued_at": moment(said.issued_at),
+        **money("amount", said.to_pay_fen),
+        **money("total", said.total_fen),
+        "insured": said.insured,
+        "treat_first": said.treat_first,
+        "merge_group": said.merge_group,
+        "payable": shown.payable,
+        "payable_online": said.payable_online,
+        "reason": shown.reason or None,
+        "reason_text": error_text(_why(shown), language) if shown.reason else None,
+        "needs_second_tap": shown.needs_second_tap,
+        "second_tap_text": INSURED_NOTE[language] if shown.needs_second_tap else None,
+        "valid_until": moment(said.valid_until),
+        "valid_until_text": _valid_text(said, profile, language) or None,
+        "items_count": len(said.items) or None,
+        "status": value.status,
+        "status_text": STATUS_TEXTS[value.status][language],
+        "order_no": value.order_no or None,
+    }
+
+
+def _valid_text(said: Bill, profile: Profile, language: str) -> str:
+    """What was given before it was paid for does not lapse: there the institution's rule says nothing."""
+    days = 0 if said.treat_first else profile.settings.display_valid_days
+    return valid_text(said.valid_until, said.issued_at, rule_days=days, language=language)
+
+
+def _why(shown: ShownBill) -> RequestError:
+    if shown.reason == ALREADY_PAID:
+        return AlreadyPaid()
+    return BillNotPayable(reason=shown.reason, his_text=shown.his_text)
+
+
+def bills(values: Sequence[UnpaidBill], profile: Profile, language: str) -> Json:
+    """`count` leaves out what has been paid through us already."""
+    return {
+        "bills": [bill(value, profile, language) for value in values],
+        "count": sum(value.status not in NOT_TO_PAY for value in values),
+        "merge": {"allowed": profile.settings.merge, "max": profile.settings.merge_max},
+    }
+
+
+def bill_detail(value: UnpaidBill, profile: Profile, language: str) -> Json:
+    return {**bill(value, profile, language), "items": [_item(item) for item in value.shown.bill.items]}
+
+
+def _item(value: BillItem) -> Json:
+    return {
+        "name": value.name,
+        "specification": value.specification,
+        "quantity": value.quantity,
+        "unit": value.unit,
+        **money("amount", value.amount_fen),
+    }
+
+
+# ---------------------------------------------------------------- payments
+
+
+def started(value: Started) -> Json:
+    pay = {"kind": value.pay.kind, "values": dict(value.pay.values)} if value.pay else None
+    return {
+        "order_no": value.order_no,
+        **money("amount", value.amount_fen),
+        "expires_at": moment(value.expires_at),
+        "pay": pay,
+    }
+
+
+def payment(value: Payment, lines: Sequence[PaymentLine], language: str) -> Json:
+    status = payment_view(value, lines)
+    return {
+        "order_no": value.order_no,
+        "patient_id": str(value.patient_id),
+        "method": value.method,
+        "status": status,
+        "status_text": STATUS_TEXTS[status][language],
+        **money("amount", value.asked_fen),
+        **money("paid", value.paid_fen),
+        **money("refunded", value.refunded_fen),
+        "created_at": moment(value.created_at),
+        "expires_at": moment(value.expires_at),
+        "paid_at": moment(value.paid_at),
+        "lines": [_line(value, line, language) for line in lines],
+    }
+
+
+def _line(value: Payment, line: PaymentLine, language: str) -> Json:
+    status = payment_view(value, [line])
+    return {
+        "branch": line.branch,
+        "bill_id": line.his_bill_id,
+        "kind": line.kind,
+        "kind_text": line.kind_text,
+        "title": line.title,
+        **money("amount", line.amount_fen),
+        "status": status,
+        "status_text": STATUS_TEXTS[status][language],
+        "receipt_no": line.receipt_no or None,
+        "guide_text": line.guide_text or None,
+        "receipt_url": line.receipt_url or None,
+        "ebill_url": line.ebill_url or None,
+        "return_reason": _return_reason(status, line.reason_code, language),
+    }
+
+
+def _return_reason(status: str, code: str, language: str) -> Json | None:
+    if status not in COMES_BACK:
+        return None
+    return {"code": code, "text": RETURN_REASONS.get(code, RETURN_REASONS[""])[language]}
+
+
+def paid(value: PaidList, language: str) -> Json:
+    return {
+        "paid": [_paid_entry(entry, language) for entry in value.entries],
+        "count": len(value.entries),
+        **_hospital_part(value.hospital_part, value.ticket, language),
+    }
+
+
+def _paid_entry(value: PaidEntry, language: str) -> Json:
+    return {
+        "source": value.source,
+        "order_no": value.order_no or None,
+        "branch": value.branch,
+        "bill_id": value.bill_id,
+        "title": value.title,
+        "kind_text": value.kind_text,
+        **money("amount", value.amount_fen),
+        "paid_at": moment(value.at),
+        "paid_at_text": time_text(value.at, language),
+        "status": value.status,
+        "status_text": STATUS_TEXTS[value.status][language],
+        "receipt_no": value.receipt_no or None,
+        "guide_text": value.guide_text or None,
+        "receipt_url": value.receipt_url or None,
+        "ebill_url": value.ebill_url or None,
+        "paid_by": value.paid_by or None,
+        "return_reason": _return_reason(value.status, value.reason_code, language),
+    }
+
+
+def _hospital_part(part: str, ticket: str, language: str) -> Json:
+    sentences = {ASKING: ASKING_TEXT[language], UNAVAILABLE: error_text(HospitalUnavailable(), language)}
+    return {"hospital_part": part, "hospital_text": sentences.get(part), "ticket": ticket or None}
+
+
+def counts(value: Counts, language: str) -> Json:
+    return {
+        "to_pay": value.to_pay,
+        "paid": value.paid,
+        **_hospital_part(value.hospital_part, value.ticket, language),
+    }

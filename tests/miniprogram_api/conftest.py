@@ -1,0 +1,59 @@
+"""The application on a simulated hospital, and phones that use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import aiohttp
+import pytest
+from sanic import Sanic
+
+from miniprogram_api.app import build_app
+from tests.miniprogram_api.phone import Phone
+from tests.support.house import House
+
+SESSION_KEY = b"k" * 32
+PAGE_WAIT_SECONDS = 0.4
+
+Serve = Callable[[Sanic[Any, Any]], AbstractAsyncContextManager[str]]
+NewPhone = Callable[..., Awaitable[Phone]]
+
+
+@pytest.fixture
+async def house(tortoise: object) -> House:
+    return await House.build()
+
+
+@pytest.fixture
+async def base_url(house: House, serve: Serve) -> AsyncIterator[str]:
+    app = build_app(house.services, session_key=SESSION_KEY, page_wait_seconds=PAGE_WAIT_SECONDS)
+    async with serve(app) as url:
+        yield url
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def new_phone(house: House, base_url: str, http: aiohttp.ClientSession) -> NewPhone:
+    """`await new_phone()`: a person on the chat platform who has opened the mini program and signed in."""
+
+    async def new(name: str = "王秀兰", phone: str = "19900000001", *, signed_in: bool = True) -> Phone:
+        user = house.chat.add_user(name, phone=phone)
+        made = Phone(house=house, base_url=base_url, http=http, user=user, app_id=house.mini_app_id)
+        if signed_in:
+            await made.sign_in()
+        return made
+
+    return new
+
+
+@pytest.fixture
+async def phone(new_phone: NewPhone) -> Phone:
+    """The elder's phone, signed in."""
+    return await new_phone()
