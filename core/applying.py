@@ -243,6 +243,8 @@ class Applier:
                 await self._release_locks(payment, now, confirm_no=confirm_no)
             elif holders or not await self._try_confirming(payment, confirm_no, group, now):
                 await self._update_lines(group, due_at=now + WAIT_FOR_HOLDER)
+                # What the HIS holds for us would keep the other one from being booked; it is locked again if needed.
+                await self._release_locks(payment, now, confirm_no=confirm_no)
 
     async def _holders(self, group: Sequence[PaymentLine]) -> set[LineStatus]:
         """The states of other payments' lines that hold a bill of this group."""
@@ -397,11 +399,14 @@ class Applier:
 
     # ------------------------------------------------------------ refunds
 
-    async def return_lines(self, payment_id: UUID, institution_id: UUID) -> Refund | None:
-        """One refund for all lines of a payment that must go back now; None when there are none (any more)."""
-        return await atomically(lambda: self._return_lines(payment_id, institution_id))
+    async def return_lines(self, payment_id: UUID, institution_id: UUID, *, held_too: bool = False) -> Refund | None:
+        """One refund for all lines of a payment that must go back now; None when there are none (any more).
 
-    async def _return_lines(self, payment_id: UUID, institution_id: UUID) -> Refund | None:
+        `held_too`: the time for staff to decide about a wrong amount is over.
+        """
+        return await atomically(lambda: self._return_lines(payment_id, institution_id, held_too))
+
+    async def _return_lines(self, payment_id: UUID, institution_id: UUID, held_too: bool) -> Refund | None:
         payment = await scoped(institution_id).of(Payment).select_for_update(no_key=True).get(id=payment_id)
         now = self.outside.clock.now()
         lines = await self._lines(payment)
@@ -409,7 +414,7 @@ class Applier:
             line
             for line in lines
             if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS}
-            or (line.status is LineStatus.HELD and line.due_at is not None and line.due_at <= now)
+            or (line.status is LineStatus.HELD and held_too)
         ]
         if not back:
             return None

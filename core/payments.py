@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
+from tortoise.queryset import QuerySet
 
 from core.applying import Applier, lock_payment
 from core.bills import Bills
@@ -53,7 +54,7 @@ from core.ports import (
     Trade,
     TradeOrder,
 )
-from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, PaymentStatus, ProofKind
+from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, LockStatus, PaymentStatus, ProofKind
 from core.tenancy import scoped
 from core.transactions import atomically, rows, transaction, violated
 
@@ -218,6 +219,12 @@ class Payments:
                 if other.status is PaymentStatus.CREATED and self._is_leased(other):
                     raise StillWorking()
             await self._supersede(other, wanted)
+        for bill in bills:
+            before = await scoped(wanted.institution_id).of(PaymentLine).filter(
+                branch=bill.branch, his_bill_id=bill.his_bill_id, status=LineStatus.VOID
+            )
+            numbers = [line.confirm_no for line in before]
+            await self._free_locks(scoped(wanted.institution_id).of(HisLock).filter(confirm_no__in=numbers))
         return None
 
     def _already_paid(self, payment: Payment, wanted: StartPayment) -> AlreadyPaid:
@@ -611,7 +618,24 @@ class Payments:
             scope.of(Payment).filter(id=payment.id, status__in=list(OPEN_PAYMENT)).update(close_wanted=True, due_at=now)
         )
         await self._work_now(payment)
-        return await scope.of(Payment).get(id=payment.id)
+        ended = await scope.of(Payment).get(id=payment.id)
+        if ended.status not in OPEN_PAYMENT:
+            await self._free_locks(scope.of(HisLock).filter(payment_id=payment.id))
+        return ended
+
+    async def _free_locks(self, locks: QuerySet[HisLock]) -> None:
+        """Give back at the HIS, now, what ended payments still hold there; what stays silent the worker does."""
+        for lock in await locks.filter(status__in=[LockStatus.RELEASING, LockStatus.UNKNOWN], due_at__isnull=False):
+            due = await take(
+                "his_lock",
+                lock.id,
+                lock.institution_id,
+                now=self.outside.clock.now(),
+                holder=self.outside.lease_name(),
+                lease=LEASE,
+            )
+            if due is not None:
+                await self.locks.work(due)
 
     async def ask_soon(self, payment: Payment) -> None:
         """Something unproven was said about it: the next question is due now."""

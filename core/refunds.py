@@ -41,7 +41,9 @@ class Refunds:
             await atomically(lambda: self._enter_again(line))
         made = None
         if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.HELD}:
-            made = await self.applier.return_lines(line.payment_id, due.institution_id)
+            made = await self.applier.return_lines(
+                line.payment_id, due.institution_id, held_too=line.status is LineStatus.HELD
+            )
         later = self.outside.clock.now() + WAIT_FOR_HOLDER
         await give_back("payment_line", line.id, due.institution_id, holder=due.holder, due_at=later)
         return line.payment_id if made else None
