@@ -184,7 +184,8 @@ class Acts:
     async def allow_messages(self, asked: Fields) -> dict[str, Any]:
         """wx.requestSubscribeMessage, answered with "always": every template of the mini program may be sent."""
         person, app_id = self._person(asked), self._world.miniprogram_app_id
-        templates = next((app["templates"] for app in self._world.wechat.books()["apps"] if app["appid"] == app_id), {})
+        apps: list[dict[str, Any]] = self._world.wechat.books()["apps"]
+        templates = [template_id for app in apps if app["appid"] == app_id for template_id in app["templates"]]
         for template_id in templates:
             self._world.wechat.grant(person.open_id_user_key, app_id, template_id, times=ONE_TIME_GRANTS)
         return {"allowed": len(templates)}
