@@ -23,6 +23,8 @@ STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 3_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 CONNECT_SECONDS = 5
+KEEPALIVE_IDLE_SECONDS = 60
+KEEPALIVE_INTERVAL_SECONDS = 10
 COMMAND_SECONDS = 15
 
 
@@ -43,7 +45,12 @@ def credentials_of(url: str) -> dict[str, Any]:
 def configuration(url: str, *, pool_max: int = POOL_MAX, with_timeouts: bool = True, **extra: Any) -> dict[str, Any]:
     """Tortoise's configuration for the database at `url`; `extra` goes to the driver's pool."""
     credentials = credentials_of(url) | {"minsize": 1, "maxsize": pool_max, "timeout": CONNECT_SECONDS}
-    settings = {"application_name": APPLICATION_NAME, "timezone": "UTC"}
+    settings = {
+        "application_name": APPLICATION_NAME,
+        "timezone": "UTC",
+        "tcp_keepalives_idle": str(KEEPALIVE_IDLE_SECONDS),
+        "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_SECONDS),
+    }
     if with_timeouts:
         credentials["command_timeout"] = COMMAND_SECONDS
         settings |= {

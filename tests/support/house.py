@@ -82,6 +82,8 @@ class House:
     mini_app_id: str = field(init=False)
     service_app_id: str = field(init=False)
     keys: Any = field(default_factory=itertools.count)
+    users: dict[UUID, str] = field(default_factory=dict)  # payer → the platform's user
+    mini_template: str = field(init=False)
 
     @classmethod
     async def build(cls, *, seed: int = 7, settings: dict[str, Any] | None = None, **his: Any) -> House:
@@ -137,6 +139,7 @@ class House:
         self.mini_app_id, self.service_app_id = mini.app_id, official.app_id
         for app, platform in ((official, "wechat_service"), (mini, "wechat_miniprogram")):
             template = self.chat.add_template(app.app_id, "缴费通知", TEMPLATE_FIELDS, long_term=True)
+            self.mini_template = template
             entry = json.dumps({"id": template, "fields": {"thing1": "title", "amount2": "amount", "thing3": "note"}})
             await setup.chat_account(
                 self.institution_id,
@@ -177,9 +180,18 @@ class House:
             ChatIdentity(open_id=self.chat.open_id(user, self.service_app_id), union_id=union),
             language="zh",
         )
-        return await self.services.patients.payer_for(
+        payer = await self.services.patients.payer_for(
             account, ChatIdentity(open_id=self.chat.open_id(user, self.mini_app_id), union_id=union), language="zh"
         )
+        self.users[payer.id] = user
+        return payer
+
+    def user_of(self, payer: Payer) -> str:
+        return self.users[payer.id]
+
+    def grant(self, user: str) -> None:
+        """This person accepts the mini program's messages."""
+        self.chat.grant(user, self.mini_app_id, self.mini_template)
 
     async def bound(self, payer: Payer, his_patient_id: str = ELDER) -> UUID:
         """The patient whom this payer has bound."""
