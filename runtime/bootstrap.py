@@ -110,8 +110,18 @@ async def check_deployment(deployment_id: str, keyring: Keyring) -> None:
     row = await Deployment.get_or_none(name="this")
     if row is None:
         raise ConfigurationError("the database has no deployment yet: run `zhenfu migrate`")
-    if row.deployment_id != deployment_id:
+    check_whose(row.deployment_id, row.canary_enc, deployment_id, keyring)
+
+
+def check_whose(stored_id: str, stored_canary: str, deployment_id: str, keyring: Keyring) -> None:
+    """Raises ConfigurationError unless the stored row carries our name and opens with our keys."""
+    if stored_id != deployment_id:
         raise ConfigurationError(
-            f"the database belongs to deployment {row.deployment_id!r}, the settings say {deployment_id!r}"
+            f"the database belongs to deployment {stored_id!r}, ZHENFU_DEPLOYMENT_ID says {deployment_id!r}"
         )
-    keyring.check_canary(row.canary_enc)
+    try:
+        keyring.check_canary(stored_canary)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"ZHENFU_KEYS do not open what this database holds ({error}): put the lost key back into the ring"
+        ) from error

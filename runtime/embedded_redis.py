@@ -27,22 +27,35 @@ class EmbeddedRedis:
 
     def __init__(self, port: int | None = None) -> None:
         self._wanted_port = port
+        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
+    def begin(self) -> None:
+        """Launch it on the wanted port if that is free, else on any, and do not wait: `start` does."""
+        self._port = free_port(self._wanted_port)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "runtime.embedded_redis", str(self._port)],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in a terminal is the sandbox's to handle, in its own order
+            preexec_fn=dies_with_us(),
+        )
+
     def start(self) -> Address:
-        """Start on the wanted port if it is free, else on any."""
+        """Launch it unless it has begun already, and wait until it answers; it may be launched again."""
         for _ in range(_START_TRIES):
-            port = free_port(self._wanted_port)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "runtime.embedded_redis", str(port)],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in a terminal is the sandbox's to handle, in its own order
-                preexec_fn=dies_with_us(),
-            )
-            if answers(port, self._process, _START_SECONDS):
-                return Address(LOOPBACK, port)
+            if self._process is None:
+                self.begin()
+            assert self._process is not None
+            if answers(self._port, self._process, _START_SECONDS):
+                return Address(LOOPBACK, self._port)
             self.stop()
         raise EmbeddedRedisError("the embedded Redis does not start")
+
+    def runs(self) -> bool:
+        """False when it has died; `start` then launches it again, on the same port if that is still free."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process, self._wanted_port = None, self._port
+        return self._process is not None
 
     def stop(self) -> None:
         if self._process is not None:

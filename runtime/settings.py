@@ -30,6 +30,12 @@ class Settings:
     session_key: bytes = field(default=b"", repr=False)
     clock_offset_file: Path | None = None  # the sandbox's movable time
     pool_max: int = 8
+    proxies_count: int = 0
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Only the sandbox has a movable clock; nothing but its own start sets one."""
+        return self.clock_offset_file is not None
 
     def keyring(self) -> Keyring:
         """Raises ConfigurationError for keys that cannot be used."""
@@ -71,6 +77,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         session_key=_key(needed("ZHENFU_SESSION_KEY", "32 bytes in base64, for access tokens"), "ZHENFU_SESSION_KEY"),
         clock_offset_file=Path(offset_file) if offset_file else None,
         pool_max=_number(source.get("ZHENFU_POOL_MAX", "8"), "ZHENFU_POOL_MAX"),
+        proxies_count=_number(source.get("ZHENFU_PROXIES_COUNT", "0"), "ZHENFU_PROXIES_COUNT"),
     )
 
 

@@ -12,7 +12,21 @@ from core.ids import Ids
 from core.keyring import Keyring
 from core.models import ChatAccountRow, HospitalSiteRow, Institution, MerchantAccountRow, PaymentMethod
 from core.ports import Scene
+from runtime.bootstrap import check_whose
 from runtime.database import credentials_of
+
+
+async def check_before_migration(owner_url: str, deployment_id: str, keyring: Keyring) -> None:
+    """Raises ConfigurationError when a database that has a deployment already is not ours; nothing is written."""
+    connection = await asyncpg.connect(**credentials_of(owner_url))
+    try:
+        if await connection.fetchval("SELECT to_regclass('public.deployment')") is None:
+            return
+        row = await connection.fetchrow("SELECT deployment_id, canary_enc FROM deployment WHERE name = 'this'")
+    finally:
+        await connection.close()
+    if row is not None:
+        check_whose(row["deployment_id"], row["canary_enc"], deployment_id, keyring)
 
 
 async def mark_deployment(owner_url: str, deployment_id: str, keyring: Keyring) -> None:

@@ -1,0 +1,137 @@
+"""The command `zhenfu`. A mistake of the operator's ends in one sentence and exit code 78, never in a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from core.errors import ConfigurationError
+from runtime import logs
+from runtime.sandbox_places import CONSOLE_PORT
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+
+# Each command imports what it needs when it runs: `zhenfu version` must not load a web server.
+
+MISCONFIGURED = 78  # EX_CONFIG of sysexits.h; supervisors need not start us again
+
+CORES = os.cpu_count() or 1
+
+app = typer.Typer(
+    name="zhenfu",
+    help="诊付: collects a hospital's outpatient fees and never loses a fen doing it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+hospital = typer.Typer(help="The hospital's side of the connection.", no_args_is_help=True)
+app.add_typer(hospital, name="hospital")
+
+
+def main() -> NoReturn:
+    """Run a command; the exit code is 0, 1 (it failed), 2 (wrong usage) or 78 (a setting must change)."""
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.stderr.write(f"zhenfu: {error}\n")
+        sys.exit(MISCONFIGURED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+@app.command()
+def serve(
+    processes: Annotated[int, typer.Option(min=1, help="How many web processes; one per processor core.")] = CORES,
+) -> None:
+    """Serve patients, counterparties' notices and business systems over HTTP."""
+    from runtime.commands import serve as run
+
+    logs.to("web")
+    raise typer.Exit(run(_settings(), processes=processes))
+
+
+@app.command()
+def worker() -> None:
+    """Work what is due: questions to channels and HIS, bookings, refunds, messages. As many as you like."""
+    from runtime.commands import worker as run
+
+    logs.to("worker")
+    raise typer.Exit(run(_settings()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables up to date, in the owner's role (ZHENFU_OWNER_DATABASE_URL)."""
+    from runtime.commands import migrate as run
+
+    logs.to("migrate", human=True)
+    typer.echo(run(_settings()))
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 is any free one.")] = CONSOLE_PORT,
+    folder: Annotated[Path | None, typer.Option(help="Where its database and keys lie.")] = None,
+    verbose: Annotated[bool, typer.Option(help="Show what the programs do here instead of in a file.")] = False,
+) -> None:
+    """The whole hospital on this computer: every program, every counterparty, one page to play with."""
+    from runtime import sandbox as the_sandbox
+
+    place = (folder or the_sandbox.default_folder()).absolute()
+    raise typer.Exit(the_sandbox.run(place, port=port, verbose=verbose))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For monitoring.")] = False,
+    offline: Annotated[bool, typer.Option(help="Ask no HIS and no channel.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Web processes on all machines together.")] = CORES,
+    workers: Annotated[int, typer.Option(min=1, help="Workers on all machines together.")] = 1,
+) -> None:
+    """Check settings, keys, clock, database, Redis, every HIS and every channel, and say what to do."""
+    from runtime.commands import doctor as run
+
+    logs.to("doctor", human=True, level=50)
+    _report(*run(as_json=as_json, offline=offline, processes=processes, workers=workers))
+
+
+@hospital.command("check")
+def hospital_check(
+    institution: Annotated[str, typer.Argument(help="The institution's code.")],
+    branch: Annotated[str | None, typer.Option(help="Of which branch; all of them when left out.")] = None,
+    patient: Annotated[str | None, typer.Option(help="Patient id of a test patient with an unpaid bill.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Ask a HIS everything that can be asked without leaving a trace in its books."""
+    from runtime.commands import hospital_check as run
+
+    logs.to("hospital", human=True, level=50)
+    _report(*run(_settings(), institution=institution, branch=branch, patient=patient, as_json=as_json))
+
+
+@app.command()
+def version() -> None:
+    """Print which version this is."""
+    typer.echo(f"zhenfu {installed_version('zhenfu')} (Python {sys.version.split()[0]})")
+
+
+def _report(text: str, fine: bool) -> None:
+    typer.echo(text)
+    raise typer.Exit(0 if fine else 1)
+
+
+def _settings() -> Settings:
+    from runtime.settings import read_settings
+
+    return read_settings()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""The world around the product in the sandbox: counterparties, people and the page, in one process.
+
+It also sets up the institution, because only it knows the counterparties' keys. Their books live in its
+memory: what is set up here agrees with them for as long as this process lives, and no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import aiohttp
+import asyncpg
+from yarl import URL
+
+from core.ids import Ids
+from core.memory import MemoryLimiter, MemoryTokenStore
+from core.ports import ChatIdentity, MessageKind
+from core.services import Services
+from runtime.bootstrap import BoundedBackground, build_services, program_name
+from runtime.database import credentials_of, database
+from runtime.listening import serving
+from runtime.programs import clock_of
+from runtime.sandbox_books import SandboxBooks
+from runtime.sandbox_places import Places
+from runtime.settings import Settings
+from runtime.setup import Setup
+from runtime.supervisor import Ready
+from simulators.clock import OffsetClock
+from simulators.console.app import create_console
+from simulators.console.world import ConsoleWorld, Person
+from simulators.faults import Faults
+from simulators.hospital import HospitalSimulator
+from simulators.hospital_stock import READY_PEOPLE
+from simulators.kit import ConnectionLost, NeverConnected, Request, Response, create_app, deliver_forever
+from simulators.wechat import App, WechatPlatformSimulator
+from simulators.wechatpay import WechatPaySimulator
+from wire.http import HttpClient
+
+log = logging.getLogger("zhenfu.sandbox")
+
+SEED = 20260506
+INSTITUTION = "renhe"
+NAME_ZH, NAME_EN = "仁和医院（演示）", "Renhe Hospital (demonstration)"
+MCHID = "1900000109"
+METHOD = "wechatpay/miniprogram/wechat"
+PAGES = {"pages/payment/index", "pages/bills/index"}
+DELIVERY_SECONDS = 10.0
+UNKNOWN_PHONE = "19900000099"  # of somebody whose phone the HIS does not have
+BALANCE_FEN = 100_000  # the merchant has taken money before today, so a refund never lacks it
+
+TEMPLATES: Mapping[MessageKind, tuple[str, Mapping[str, tuple[str, str]]]] = {
+    MessageKind.NEW_BILL: (
+        "待缴费通知",
+        {"thing1": ("费用", "title"), "amount2": ("金额", "amount"), "time3": ("开单时间", "time"),
+         "thing4": ("提示", "note")},
+    ),
+    MessageKind.PAID: (
+        "缴费成功通知",
+        {"thing1": ("费用", "title"), "amount2": ("金额", "amount"), "phrase3": ("状态", "status"),
+         "thing4": ("下一步", "note")},
+    ),
+    MessageKind.REFUSED_RETURNED: (
+        "缴费未入账通知",
+        {"thing1": ("费用", "title"), "amount2": ("退款金额", "amount"), "phrase3": ("状态", "status"),
+         "thing4": ("说明", "note")},
+    ),
+    MessageKind.REFUND_ARRIVED: (
+        "退款到账通知",
+        {"thing1": ("费用", "title"), "amount2": ("退款金额", "amount"), "phrase3": ("状态", "status"),
+         "thing4": ("说明", "note")},
+    ),
+}  # fmt: skip
+"""Each kind's template as an operator would choose it: key → label on the phone, and our field in it."""
+
+
+@dataclass(kw_only=True)
+class World:
+    """The counterparties with their books, and the people who play."""
+
+    settings: Settings
+    places: Places
+    clock: OffsetClock
+    faults: Faults
+    wechatpay: WechatPaySimulator
+    wechat: WechatPlatformSimulator
+    hospital: HospitalSimulator
+    service: App
+    miniprogram: App
+    people: tuple[Person, ...] = field(default=())
+
+    @classmethod
+    def build(cls, settings: Settings, places: Places) -> World:
+        assert settings.clock_offset_file is not None
+        clock = OffsetClock(settings.clock_offset_file)
+        faults = Faults(seed=SEED)
+        wechat = WechatPlatformSimulator(clock=clock, faults=faults, seed=SEED)
+        service = wechat.add_official_account(NAME_ZH)
+        miniprogram = wechat.add_mini_program(f"{NAME_ZH}缴费", pages=PAGES)
+        wechat.link(service.app_id, miniprogram.app_id)
+        return cls(
+            settings=settings,
+            places=places,
+            clock=clock,
+            faults=faults,
+            wechatpay=WechatPaySimulator(clock=clock, faults=faults, seed=SEED),
+            wechat=wechat,
+            hospital=HospitalSimulator(clock=clock, faults=faults, seed=SEED),
+            service=service,
+            miniprogram=miniprogram,
+        )
+
+    # --- our side of the agreement: what an operator would enter ---
+
+    async def set_up(self, setup: Setup, services: Services) -> None:
+        institution_id = await setup.institution(
+            code=INSTITUTION, name_zh=NAME_ZH, name_en=NAME_EN, phone="010-00000000", settings={"merge": True}
+        )
+        site = await setup.hospital_site(
+            institution_id,
+            base_url=self.places.url(self.places.hospital),
+            params={"key_id": self.hospital.key_id, "secret": self.hospital.keys[self.hospital.key_id]},
+        )
+        self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"
+        await self._chat_accounts(setup, institution_id)
+        await self._merchant(setup, institution_id)
+        self._invite_people()
+        await self._register_followers(services, institution_id)
+
+    async def _chat_accounts(self, setup: Setup, institution_id: UUID) -> None:
+        for app, platform in ((self.service, "wechat_service"), (self.miniprogram, "wechat_miniprogram")):
+            params = {"secret": app.secret, "base_url": self.places.url(self.places.wechat)}
+            if app is self.service:
+                params["miniprogram_app_id"] = self.miniprogram.app_id
+            await setup.chat_account(
+                institution_id,
+                platform=platform,
+                app_id=app.app_id,
+                params=params,
+                templates={kind.value: self._template(app, kind) for kind in MessageKind},
+            )
+
+    def _template(self, app: App, kind: MessageKind) -> str:
+        title, fields = TEMPLATES[kind]
+        labels = {key: label for key, (label, _) in fields.items()}
+        template_id = self.wechat.add_template(app.app_id, title, labels, long_term=True)
+        return json.dumps({"id": template_id, "fields": {key: source for key, (_, source) in fields.items()}})
+
+    async def _merchant(self, setup: Setup, institution_id: UUID) -> None:
+        merchant = self.wechatpay.add_merchant(
+            MCHID, appids={self.miniprogram.app_id, self.service.app_id}, balance_fen=BALANCE_FEN
+        )
+        account = await setup.merchant_account(
+            institution_id,
+            channel="wechatpay",
+            merchant_no=MCHID,
+            params={
+                "app_ids": f"{self.miniprogram.app_id} {self.service.app_id}",
+                "merchant_private_key": merchant.private_key_pem,
+                "merchant_serial": merchant.serial_no,
+                "api_v3_key": str(merchant.api_v3_key),
+                "public_key_id": self.wechatpay.public_key.serial,
+                "public_key": self.wechatpay.public_key.public_pem,
+                "base_url": self.places.url(self.places.wechatpay),
+            },
+        )
+        await setup.payment_method(
+            institution_id, merchant_account_id=account.id, code=METHOD, app_id=self.miniprogram.app_id
+        )
+
+    # --- people ---
+
+    def _invite_people(self) -> None:
+        """Each of the HIS's people holds a phone with WeChat on it, follows the account and allows messages."""
+        people: list[Person] = []
+        for patient in READY_PEOPLE:
+            same = [other.patient_id for other in READY_PEOPLE if other.identifiers[0] == patient.identifiers[0]]
+            if same[0] != patient.patient_id:
+                continue  # an old record of somebody who is here already
+            phone = patient.phones[0] if patient.phones else UNKNOWN_PHONE
+            type_, value = patient.identifiers[0]
+            people.append(
+                Person(
+                    name=patient.name,
+                    phone=phone,
+                    identifier_type=type_,
+                    identifier=value,
+                    his_patient_ids=tuple(same),
+                    open_id_user_key=self._phone(patient.name, phone),
+                    note_zh=patient.story,
+                )
+            )
+        self.people = tuple(people)
+
+    def _phone(self, name: str, phone: str) -> str:
+        user = self.wechat.add_user(name, phone=phone)
+        self.wechat.follow(user, self.service.app_id)
+        for template_id in self.miniprogram.templates:
+            self.wechat.grant(user, self.miniprogram.app_id, template_id)
+        return user
+
+    async def _register_followers(self, services: Services, institution_id: UUID) -> None:
+        """The account's followers of today, as an operator imports them; who signs in later is joined by union id."""
+        account = await services.institutions.chat_account_by_app(institution_id, self.service.app_id)
+        for user in {person.open_id_user_key for person in self.people}:
+            identity = ChatIdentity(
+                open_id=self.wechat.open_id(user, self.service.app_id), union_id=self.wechat.union_id(user)
+            )
+            await services.patients.payer_for(account, identity, language="zh")
+
+    def console(self, books: SandboxBooks) -> ConsoleWorld:
+        return ConsoleWorld(
+            wechatpay=self.wechatpay,
+            wechat=self.wechat,
+            hospital=self.hospital,
+            clock=self.clock,
+            faults=self.faults,
+            product_url=self.settings.public_url,
+            institution=INSTITUTION,
+            institution_name=NAME_ZH,
+            miniprogram_app_id=self.miniprogram.app_id,
+            service_app_id=self.service.app_id,
+            people=self.people,
+            our_books=books.read,
+        )
+
+
+class Post:
+    """Carries what counterparties send to us over real connections."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def __call__(self, url: str, request: Request) -> Response:
+        """Raises NeverConnected or ConnectionLost."""
+        try:
+            async with self._session.request(
+                request.method,
+                URL(url, encoded=True),
+                headers=request.headers,
+                data=request.body,
+                allow_redirects=False,
+            ) as answer:
+                return Response(
+                    status=answer.status,
+                    headers={name.lower(): value for name, value in answer.headers.items()},
+                    body=await answer.read(),
+                )
+        except aiohttp.ClientConnectorError as error:
+            raise NeverConnected(url) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ConnectionLost(url) from error
+
+
+async def live(settings: Settings, places: Places, stopping: asyncio.Event, ready: Ready) -> None:
+    """Build the world, set up the institution, serve until told to stop."""
+    world = World.build(settings, places)
+    clock = clock_of(settings)
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(HttpClient())
+        services = build_services(
+            clock=clock,
+            ids=Ids(clock),
+            keyring=settings.keyring(),
+            transport=transport,
+            tokens=MemoryTokenStore(clock=clock),
+            limiter=MemoryLimiter(clock=clock),
+            background=BoundedBackground(),
+            public_url=settings.public_url,
+            program=program_name("sandbox"),
+        )
+        async with database(settings.database_url, pool_max=1):
+            await world.set_up(Setup(services.outside.ids, services.outside.keyring), services)
+        pool = await stack.enter_async_context(
+            asyncpg.create_pool(**credentials_of(settings.database_url), min_size=1, max_size=2)
+        )
+        limits = aiohttp.ClientTimeout(total=DELIVERY_SECONDS, connect=2)
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=limits, trust_env=False))
+        for app, place in (
+            (create_app(world.wechatpay), places.wechatpay),
+            (create_app(world.wechat), places.wechat),
+            (create_app(world.hospital), places.hospital),
+            (create_console(world.console(SandboxBooks(pool))), places.console),
+        ):
+            await stack.enter_async_context(serving(app, place))
+        tasks = [
+            asyncio.create_task(deliver_forever(sender, Post(session))) for sender in (world.wechatpay, world.hospital)
+        ]
+        ready()
+        stop = asyncio.create_task(stopping.wait())
+        done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, stop):
+            task.cancel()
+        await asyncio.gather(*tasks, stop, return_exceptions=True)
+        for task in done - {stop}:
+            task.result()
+
+
+def run_world(settings: Settings, places: Places, ready: Ready) -> None:
+    """The world's process until SIGTERM."""
+
+    async def until_told() -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await live(settings, places, stopping, ready)
+
+    asyncio.run(until_told())
