@@ -15,6 +15,10 @@ from core.patients import Patients
 from core.ports import Bill, HospitalSite, PaidRecord
 
 
+CLOCK_AHEAD = timedelta(minutes=5)
+"""The HIS's clock may be ahead of ours: what it has just booked belongs in the list."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownBill:
     """A bill with what the page must know: may it be paid here, and if not, why."""
@@ -97,8 +101,8 @@ class Bills:
         await self.patients.check_bound(institution_id, payer_id, patient_id)
         profile = await self.institutions.profile(institution_id)
         sites = {site.branch: site for site in await self.institutions.sites(institution_id)}
-        until = self.outside.clock.now()
-        since = until - timedelta(days=profile.settings.paid_list_days)
+        now = self.outside.clock.now()
+        since, until = now - timedelta(days=profile.settings.paid_list_days), now + CLOCK_AHEAD
         found: list[PaidRecord] = []
         for his_id in await self.patients.his_ids(institution_id, patient_id):
             site = sites[his_id.branch]
