@@ -11,7 +11,7 @@ import pytest
 from sanic import Sanic
 
 from miniprogram_api.app import build_app
-from tests.miniprogram_api.phone import Phone
+from tests.miniprogram_api.phone import Phone, Post
 from tests.support.house import House
 
 SESSION_KEY = b"k" * 32
@@ -51,6 +51,11 @@ def new_phone(house: House, base_url: str, http: aiohttp.ClientSession) -> NewPh
         return made
 
     return new
+
+
+@pytest.fixture
+def post(house: House, base_url: str, http: aiohttp.ClientSession) -> Post:
+    return Post(house, base_url, http)
 
 
 @pytest.fixture

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import aiohttp
 
-from tests.support.house import ELDER, METHOD, House
+from core.models import Institution
+from simulators.kit import Request, Response, deliver_one
+from tests.miniprogram_api.description import undescribed
+from tests.support.house import ELDER, METHOD, PUBLIC_URL, House
 
 INSTITUTION = "renhe"
 _keys = itertools.count(1)
@@ -48,7 +53,6 @@ class Phone:
     app_id: str = ""
     token: str = ""
     language: str = "zh-CN,zh;q=0.9"
-    seen: list[Answer] = field(default_factory=list)
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, data: bytes = b""
@@ -68,7 +72,7 @@ class Phone:
                 body=await answer.json() if is_json and text else text,
                 headers={name.lower(): value for name, value in answer.headers.items()},
             )
-        self.seen.append(result)
+        assert undescribed(method, path, result.status, result.body) == [], result
         return result
 
     async def get(self, path: str, **options: Any) -> Answer:
@@ -139,3 +143,56 @@ class Phone:
 
     async def counts(self, patient_id: UUID) -> Any:
         return await self.done("GET", f"/api/v1/patients/{patient_id}/counts")
+
+
+async def change_settings(house: House, **settings: Any) -> None:
+    """An operator changes what the institution has decided for itself."""
+    await Institution.filter(id=house.institution_id).update(settings=settings)
+
+
+async def in_both_languages(phone: Phone, call: Callable[[], Awaitable[Answer]]) -> dict[str, Any]:
+    """The error of a call made twice, first in Chinese, then in English; the sentences are what they should be."""
+    said = {}
+    for language in ("zh-CN", "en-GB,en;q=0.8"):
+        phone.language = language
+        said[language[:2]] = (await call()).error
+    phone.language = "zh-CN"
+    assert said["zh"]["code"] == said["en"]["code"]
+    assert said["zh"].get("reason") == said["en"].get("reason")
+    assert re.search(r"[\u4e00-\u9fff].*。", said["zh"]["message"])
+    assert re.search(r"[A-Za-z].*\.", said["en"]["message"])
+    assert not re.search(r"[\u4e00-\u9fff{]", re.sub(r"[\u4e00-\u9fff]+$", "", said["en"]["message"]))
+    return said["zh"]
+
+
+class Post:
+    """What counterparties send arrives over HTTP, or is caught on its way."""
+
+    def __init__(self, house: House, base_url: str, http: aiohttp.ClientSession) -> None:
+        self.house, self.base_url, self.http = house, base_url, http
+
+    async def send(self, url: str, request: Request) -> Response:
+        path = url.removeprefix(PUBLIC_URL)
+        async with self.http.post(self.base_url + path, data=request.body, headers=request.headers) as answer:
+            return Response(status=answer.status, body=await answer.read())
+
+    async def deliver(self) -> int:
+        """Everything that is due to be sent to us; returns how much."""
+        count = 0
+        for simulator in (self.house.pay, self.house.his):
+            while await deliver_one(simulator, self.send):
+                count += 1
+        return count
+
+    async def catch(self) -> list[tuple[str, Request]]:
+        """What is due to be sent, taken out of the post."""
+        caught: list[tuple[str, Request]] = []
+
+        async def keep(url: str, request: Request) -> Response:
+            caught.append((url, request))
+            return Response(status=500)
+
+        self.house.clock.advance(timedelta(seconds=2))
+        while await deliver_one(self.house.pay, keep):
+            pass
+        return caught
