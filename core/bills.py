@@ -14,7 +14,6 @@ from core.outside import Outside
 from core.patients import Patients
 from core.ports import Bill, HospitalSite, PaidRecord
 
-
 CLOCK_AHEAD = timedelta(minutes=5)
 """The HIS's clock may be ahead of ours: what it has just booked belongs in the list."""
 
