@@ -64,6 +64,8 @@ class EmbeddedPostgres:
         With `die_with_us` the kernel stops the server when our thread ends, however it ends.
         """
         with self._locked():
+            if self._child is not None and self._child.poll() is not None:
+                self._child = None  # killed; until it was asked for, its process id still seemed to run
             self._create()
             self._address = self._running() or self._launch(die_with_us=die_with_us)
             self._ensure_roles()

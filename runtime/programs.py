@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,7 +25,7 @@ from core.services import Services
 from hospital.guard import GuardSettings
 from miniprogram_api.app import build_app
 from runtime.bootstrap import BoundedBackground, build_services, check_deployment, program_name
-from runtime.database import database
+from runtime.database import database, wait_for_database
 from runtime.logs import adopt_sanic
 from runtime.redis import RedisLimiter, RedisLink, RedisTokenStore, connect
 from runtime.settings import Settings
@@ -41,6 +41,9 @@ FINISH_SECONDS = 10.0
 """What has been begun when the program is told to stop has so long to end; the rest comes back from its rows."""
 
 GRACEFUL_SECONDS = 15.0
+DATABASE_WAIT_SECONDS = 60.0
+"""A program that starts while the database is away waits for it; after that it dies and is started again."""
+
 SERVER_NAME = "zhenfu"
 HOUSEKEEPING_EVERY = timedelta(hours=1)
 
@@ -157,6 +160,7 @@ class _HeldDatabase:
             self._task.result()
 
     async def _hold(self, opened: asyncio.Future[None]) -> None:
+        await wait_for_database(self._settings.database_url, seconds=DATABASE_WAIT_SECONDS)
         async with database(self._settings.database_url, pool_max=self._settings.pool_max, everywhere=True):
             # The pool is made at the first question: a server that cannot ask must not begin to answer.
             await Tortoise.get_connection("default").execute_query("SELECT 1")
@@ -189,6 +193,8 @@ async def worker(settings: Settings, stopping: asyncio.Event, *, programs: int =
     wired = wire(settings, "worker", programs=programs)
     under_way = _UnderWay()
     try:
+        if not await _before(stopping, wait_for_database(settings.database_url, seconds=DATABASE_WAIT_SECONDS)):
+            return
         async with database(settings.database_url, pool_max=settings.pool_max):
             await Tortoise.get_connection("default").execute_query("SELECT 1")
             services = wired.services
@@ -212,6 +218,19 @@ async def worker(settings: Settings, stopping: asyncio.Event, *, programs: int =
                 task.result()  # loops never end by themselves
     finally:
         await wired.finish()
+
+
+async def _before(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do it, unless we are told to stop first; then False."""
+    task, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return False
 
 
 class _UnderWay:

@@ -184,6 +184,7 @@ class World:
             if same[0] != patient.patient_id:
                 continue  # an old record of somebody who is here already
             phone = patient.phones[0] if patient.phones else UNKNOWN_PHONE
+            holder = next((person for person in people if person.phone == phone), None)  # a mother, for her child
             type_, value = patient.identifiers[0]
             people.append(
                 Person(
@@ -192,7 +193,7 @@ class World:
                     identifier_type=type_,
                     identifier=value,
                     his_patient_ids=tuple(same),
-                    open_id_user_key=self._phone(patient.name, phone),
+                    open_id_user_key=holder.open_id_user_key if holder else self._phone(patient.name, phone),
                     note_zh=patient.story,
                 )
             )
