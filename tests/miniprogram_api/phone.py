@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -63,7 +64,12 @@ class Phone:
         if data:
             sent.setdefault("content-type", "application/json")
         async with self.http.request(
-            method, self.base_url + path, json=body, headers=sent, data=data or None, allow_redirects=False
+            method,
+            self.base_url + path,
+            json=body,
+            headers=sent,
+            data=io.BytesIO(data) if data else None,
+            allow_redirects=False,
         ) as answer:
             text = await answer.read()
             is_json = answer.headers.get("content-type", "").startswith("application/json")
