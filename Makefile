@@ -28,11 +28,12 @@ test:  ## everything that must hold: check, all tests, then those with a databas
 	$(BIN)/python -m pytest
 	ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(BIN)/python -m pytest -m "database and not browser"
 
-check:  ## layout, lint, types, and who imports whom; takes seconds, run it before each commit
+check:  ## layout, lint, types, who imports whom, and the database's schema; run it before each commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m runtime.schema_check
 
 crash:  ## days of payments with kills and faults: SEED=7 repeats one, SEEDS=200 runs as many new ones
 	$(BIN)/python -m tests.crash $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
