@@ -6,15 +6,14 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from simulators.console.comparing import BILL_STATES, compare, totals
 from simulators.console.world import ConsoleWorld, Person
 from simulators.hospital_books import HisBill
-from simulators.hospital_stock import KINDS
+from simulators.hospital_stock import DOCTORS, KINDS, Doctor
 
-HOSPITAL_TIME = timezone(timedelta(hours=8))
 AMOUNT_FEN_MAX = 1_000_000_00
 ROWS_MAX = 40
 BILLS_MAX = 12
@@ -22,6 +21,7 @@ MESSAGES_MAX = 50
 CLOCK_STEPS_MINUTES = frozenset({1, 10, 24 * 60})
 SLOW_SHEET_SECONDS = 8.0
 ONE_TIME_GRANTS = 20  # of each template, as if the phone had been asked that often
+CHILD_DAYS = 14 * 365
 VALID_DAYS = 3  # a bill of the desk lives over midnight, whenever somebody plays
 
 COUNTERPARTIES = {"wechatpay": "微信支付", "hospital": "医院 HIS", "wechat": "微信平台"}
@@ -62,11 +62,12 @@ class Acts:
     async def state(self, asked: Fields) -> dict[str, Any]:
         """Everything that the page looks at again and again, in one answer."""
         world, person = self._world, self._person(asked)
-        his, pay = world.hospital.books(), world.wechatpay.books()
         try:
             ours, ours_known = await world.our_books(), True
         except Exception:  # whatever keeps the product's books closed, the page goes on without them
             ours, ours_known = {}, False
+        # Read after ours and without a pause: what happens meanwhile makes ours late, never wrong.
+        his, pay = world.hospital.books(), world.wechatpay.books()
         rows = compare(his, pay, ours) if ours_known else []
         now = world.clock.now()
         return {
@@ -143,9 +144,11 @@ class Acts:
         if kind not in KINDS:
             raise Mistake("没有这种处方")
         amount = str(asked.get("amount", "")).strip()
+        patient = self._world.hospital.patients[person.his_patient_ids[0]]
         bill_id = self._world.hospital.issue_bill(
-            person.his_patient_ids[0],
+            patient.patient_id,
             kind=kind,
+            doctor=_doctor_for(kind, patient.birth_date, self._world.clock.now()),
             total_fen=_fen(amount) if amount else None,
             insured=bool(asked.get("insured")),
             treat_first=bool(asked.get("treat_first")),
@@ -275,6 +278,14 @@ class Acts:
         if person is None:
             raise Mistake("没有这个人")
         return person
+
+
+def _doctor_for(kind: str, birth_date: str, now: datetime) -> Doctor:
+    """Somebody whom this person would see for it."""
+    general, herbal, children, _ = DOCTORS
+    if birth_date and now.date().toordinal() - date.fromisoformat(birth_date).toordinal() < CHILD_DAYS:
+        return children
+    return herbal if kind == "chinese" else general
 
 
 def _fen(text: str) -> int:

@@ -75,7 +75,7 @@ def create_console(world: ConsoleWorld, *, host_names: frozenset[str] = LOOPBACK
     async def state(request: Request) -> HTTPResponse:
         return await _answer(acts.state, {"person": request.args.get("person", "")})
 
-    @app.get("/api/faults")
+    @app.get("/api/fault-catalogue")
     async def faults(request: Request) -> HTTPResponse:
         return await _answer(acts.faults, {})
 

@@ -173,9 +173,12 @@ def _of_payment(
     elif problems:
         verdict, said = Verdict.DIFFER, "；".join(problems)
     elif payment["status"] == "paid":
-        verdict, said = Verdict.AGREE, "三本账一致"
+        whole = _refunded(payment) == int(payment["paid_fen"]) > 0
+        verdict, said = Verdict.AGREE, "钱已原路退回，三本账一致" if whole else "三本账一致"
     else:
-        verdict, said = Verdict.NOTHING, "没有收款，三本账一致"
+        word = PAY_STATES.get(str(order["state"]), "") if order else "没有下单"
+        verdict, said = Verdict.NOTHING, f"微信支付{word}，没有收款，三本账一致"
+    bill_ids = tuple(str(line["his_bill_id"]) for line in lines)
     titles = [str(line.get("title") or bills.get(str(line["his_bill_id"]), {}).get("title", "")) for line in lines]
     receipts = tuple(f"收据 {line['receipt_no']}" for line in lines if line.get("receipt_no"))
     returned = _refunded(payment)
@@ -184,7 +187,7 @@ def _of_payment(
         key=str(payment["order_no"]),
         title="、".join(dict.fromkeys(filter(None, titles))) or "门诊缴费",
         at=str(payment["created_at"]),
-        his=_his_entry(bookings),
+        his=_his_entry(bookings, [bills[bill_id] for bill_id in bill_ids if bill_id in bills]),
         wechatpay=_pay_entry(order),
         ours=Entry(
             word=view,
@@ -193,7 +196,7 @@ def _of_payment(
         ),
         verdict=verdict,
         said=said,
-        bill_ids=tuple(str(line["his_bill_id"]) for line in lines),
+        bill_ids=bill_ids,
     )
 
 
@@ -268,14 +271,16 @@ def _of_bill(bill_id: str, bill: Fields) -> Row:
     )
 
 
-def _his_entry(bookings: Sequence[_Booking]) -> Entry:
+def _his_entry(bookings: Sequence[_Booking], bills: Sequence[Fields] = ()) -> Entry:
+    at_window = [booked for bill in bills for booked in bill["bookings"] if booked["paid_by"] == "window"]
+    elsewhere = tuple(f"窗口另收 {yuan(int(booked['amount_fen']))} 元" for booked in at_window)
     if not bookings:
-        return Entry(word="未记账", fen=0)
+        return Entry(word="未记账", fen=0, notes=elsewhere)
     taken_back = sum(booking.taken_back_fen for booking in bookings)
     return Entry(
         word="已红冲" if taken_back else "已记账",
         fen=sum(booking.fen for booking in bookings) - taken_back,
-        notes=tuple(f"收据 {booking.receipt_no}" for booking in bookings),
+        notes=(*(f"收据 {booking.receipt_no}" for booking in bookings), *elsewhere),
     )
 
 

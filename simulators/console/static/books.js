@@ -6,7 +6,7 @@ const VERDICTS = {
   agree: ["✓", "一致"],
   moving: ["…", "进行中"],
   differ: ["!", "不一致"],
-  nothing: ["–", "未在手机收款"],
+  nothing: ["–", "没有收款"],
 };
 
 const DUE = {
@@ -95,6 +95,7 @@ export class Books {
         h("span", {}, entry.word),
         entry.notes.map((note) => h("small", {}, note)),
       );
+    const onPhone = row.wechatpay.fen !== null || row.ours.fen !== null;
     return h(
       "tbody",
       { class: row.verdict, "data-row": row.key, "data-verdict": row.verdict, "data-bills": row.bill_ids.join(" ") },
@@ -109,25 +110,22 @@ export class Books {
             { class: "row-head" },
             h("span", { class: "row-title" }, row.title),
             h("span", { class: "row-key" }, `${whenText(row.at, this.now)} · …${row.key.slice(-6)}`),
-            chip(row.verdict),
+            chip(row.verdict, row.verdict === "nothing" && !onPhone ? row.his.word : undefined),
           ),
           row.verdict === "agree" || row.verdict === "nothing" ? null : h("span", { class: "row-said" }, row.said),
         ),
       ),
-      row.verdict === "nothing" && row.wechatpay.fen === null
-        ? null
-        : h("tr", {}, cell(row.his, "his"), cell(row.wechatpay, "wechatpay"), cell(row.ours, "ours")),
-      row.verdict === "nothing" && row.wechatpay.fen === null
-        ? h(
-            "tr",
-            {},
-            h("td", { colspan: 3, class: "only-his" }, `医院：¥${yuan(row.his.fen)} ${row.his.word} · ${row.said}`),
-          )
-        : null,
+      row.verdict !== "nothing"
+        ? h("tr", {}, cell(row.his, "his"), cell(row.wechatpay, "wechatpay"), cell(row.ours, "ours"))
+        : h("tr", {}, h("td", { colspan: 3, class: "only-his" }, onPhone ? row.said : `¥${yuan(row.his.fen)} · ${row.said}`)),
     );
   }
 
   #work({ cases, due }) {
+    if (!cases.length && !due.length) {
+      replace($("work"), h("p", { class: "hint" }, "没有：该办的都办完了，也没有要人处理的事"));
+      return;
+    }
     replace(
       $("work"),
       h("h3", {}, "要人处理的事"),
@@ -164,7 +162,7 @@ export class Books {
   }
 }
 
-function chip(verdict) {
+function chip(verdict, instead) {
   const [mark, word] = VERDICTS[verdict];
-  return h("span", { class: `verdict ${verdict}` }, h("i", { "aria-hidden": "true" }, mark), word);
+  return h("span", { class: `verdict ${verdict}` }, h("i", { "aria-hidden": "true" }, mark), instead ?? word);
 }

@@ -45,7 +45,7 @@ export class Control {
 
   async #load() {
     try {
-      this.groups = (await get("faults")).groups;
+      this.groups = (await get("fault-catalogue")).groups;
       this.#faults();
     } catch {
       /* the next change loads them again */

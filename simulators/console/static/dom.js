@@ -78,7 +78,7 @@ export function toast(text) {
   box.textContent = text;
   box.classList.add("shown");
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => box.classList.remove("shown"), 4000);
+  toastTimer = setTimeout(() => box.classList.remove("shown"), 2800);
 }
 
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

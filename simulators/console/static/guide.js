@@ -5,6 +5,23 @@ import { $ } from "./dom.js";
 const NO_MESSAGE_MILLISECONDS = 12000;
 
 export class Guide {
+  constructor() {
+    $("guide-go").addEventListener("click", () => this.show($("guide-go").dataset.panel));
+    for (const button of document.querySelectorAll("[data-show]")) {
+      button.addEventListener("click", () => this.show(button.dataset.show));
+    }
+  }
+
+  // On a small screen one panel is shown at a time.
+  show(panel) {
+    document.body.dataset.panel = panel;
+    for (const button of document.querySelectorAll("[data-show]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.show === panel));
+    }
+    this.#way();
+    window.scrollTo(0, 0);
+  }
+
   start(person) {
     this.person = person;
     this.billId = "";
@@ -15,7 +32,9 @@ export class Guide {
 
   bound(isBound, person) {
     if (person !== this.person) return;
+    const before = this.isBound;
     this.isBound = isBound;
+    if (this.step === 2 && isBound && !before) this.#go(3, "绑定好了：在「待缴费」里点「去缴费」。");
     if (this.step !== 1) return;
     this.#say(
       isBound
@@ -56,13 +75,13 @@ export class Guide {
       this.#go(
         5,
         money
-          ? "付好了：手机收到缴费成功消息和取药指引，右边三本账一致。接着试试拨时钟、开故障。"
-          : "这一笔没有收款，三本账一致。再开一张试试。",
+          ? "付好了：手机收到缴费成功消息和就诊指引，三本账一致。接着试试拨时钟、开故障。"
+          : `${row.said}。再开一张试试。`,
       );
     } else if (row.verdict === "moving" && row.wechatpay.fen > 0) {
-      this.#go(4, "钱已付，医院正在记账：看右边三本账。");
+      this.#go(4, "钱已付，医院正在记账，看三本账。");
     } else if (row.verdict === "differ") {
-      this.#go(4, "三本账不一致：看右边标红的一行。");
+      this.#go(4, "三本账不一致：看标红的一行。");
     }
   }
 
@@ -71,8 +90,18 @@ export class Guide {
     this.#say(text);
   }
 
+  // On a small screen: the way to where the next step is done.
+  #way() {
+    const [panel, label] = this.step === 1 ? ["desk", "去开单"] : this.step <= 3 ? ["phone", "看手机"] : ["books", "看三本账"];
+    const button = $("guide-go");
+    button.textContent = `${label} ›`;
+    button.dataset.panel = panel;
+    button.hidden = document.body.dataset.panel === panel;
+  }
+
   #say(text) {
     $("guide-text").textContent = text;
+    this.#way();
     for (const item of document.querySelectorAll("#steps li")) {
       const number = Number(item.dataset.step);
       item.classList.toggle("done", number < this.step);

@@ -91,17 +91,6 @@ function tick() {
   desk.now = moment;
 }
 
-// On a small screen one panel is shown at a time.
-for (const button of document.querySelectorAll("[data-show]")) {
-  button.addEventListener("click", () => {
-    document.body.dataset.panel = button.dataset.show;
-    for (const other of document.querySelectorAll("[data-show]")) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
-    window.scrollTo(0, 0);
-  });
-}
-
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refreshSoon();
 });

@@ -242,7 +242,7 @@ export class MiniProgram {
       h(
         "div",
         { id: "mini-list", class: "mini-list", role: "tabpanel", "aria-labelledby": `tab-${this.tab}` },
-        this.saying ? h("p", { class: "mini-saying" }, this.saying) : null,
+        this.saying ? h("p", { class: "mini-saying", role: "status" }, this.saying) : null,
         this.tab === "to_pay" ? this.#toPay() : this.#paidList(),
       ),
       this.tab === "to_pay" ? this.#mergeBar() : null,
@@ -380,6 +380,7 @@ export class MiniProgram {
       h(
         "div",
         { class: "mini-list" },
+        this.saying ? h("p", { class: "mini-saying", role: "status" }, this.saying) : null,
         h(
           "article",
           { class: "bill" },
@@ -403,7 +404,7 @@ export class MiniProgram {
                   "span",
                   {},
                   item.name,
-                  h("small", {}, [item.specification, `${item.quantity}${item.unit}`].filter(Boolean).join(" · ")),
+                  h("small", {}, [item.specification, item.unit && `${item.quantity}${item.unit}`].filter(Boolean).join(" · ")),
                 ),
                 h("b", {}, "¥", item.amount),
               ),
@@ -728,7 +729,7 @@ export class MiniProgram {
       this.saying = "";
       this.#draw();
     }, 5000);
-    if (this.page === "list") this.#draw();
+    if (this.page !== "bind") this.#draw();
   }
 
   #dialog(title, text, choices) {

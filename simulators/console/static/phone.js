@@ -4,6 +4,7 @@ import { $, clockText, h, replace, whenChanged, whenText } from "./dom.js";
 import { MiniProgram } from "./mini.js";
 
 const BANNER_MILLISECONDS = 8000;
+const ICONS = { service: "院", miniprogram: "信" };
 
 export class Phone {
   constructor(world, listeners) {
@@ -55,6 +56,7 @@ export class Phone {
 
   open(view, thread) {
     this.view = view;
+    this.closeBanner();
     if (thread) this.thread = thread;
     if (view !== "mini") this.mini.hide();
     this.draw(true);
@@ -78,13 +80,13 @@ export class Phone {
   }
 
   #chats() {
-    const account = (kind, name, icon, says) => {
+    const account = (kind, name, says) => {
       const last = this.#of(kind).at(-1);
       const unread = this.#unread(kind);
       return h(
         "button",
         { type: "button", class: "chat-row", "data-key": `chat-${kind}`, on: { click: () => this.open("thread", kind) } },
-        h("span", { class: `avatar ${kind}`, "aria-hidden": "true" }, icon),
+        h("span", { class: `avatar ${kind}`, "aria-hidden": "true" }, ICONS[kind]),
         h(
           "span",
           { class: "chat-text" },
@@ -116,8 +118,8 @@ export class Phone {
             h("span", { class: "chat-last" }, "小程序 · 绑定就诊人、查账单、缴费"),
           ),
         ),
-        account("service", this.world.institution_name, "院", "服务号 · 已关注"),
-        account("miniprogram", "服务通知", "信", "小程序发来的通知"),
+        account("service", this.world.institution_name, "服务号 · 已关注"),
+        account("miniprogram", "服务通知", "小程序发来的通知"),
       ),
     );
   }
@@ -179,14 +181,9 @@ export class Phone {
         {
           type: "button",
           class: "banner",
-          on: {
-            click: () => {
-              this.closeBanner();
-              this.open("thread", message.app_kind);
-            },
-          },
+          on: { click: () => this.open("thread", message.app_kind) },
         },
-        h("span", { class: `avatar small ${message.app_kind}`, "aria-hidden": "true" }, "信"),
+        h("span", { class: `avatar small ${message.app_kind}`, "aria-hidden": "true" }, ICONS[message.app_kind]),
         h(
           "span",
           { class: "chat-text" },
