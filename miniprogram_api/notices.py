@@ -25,6 +25,10 @@ class Gate:
         self._at_once_max = at_once_max
         self._inside: Counter[str] = Counter()
 
+    def open_for(self) -> list[str]:
+        """Whose messages are inside now."""
+        return list(self._inside)
+
     @contextmanager
     def enter(self, token: str) -> Iterator[None]:
         """Raises TooManyRequests."""

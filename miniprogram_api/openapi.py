@@ -222,7 +222,7 @@ SCHEMAS: dict[str, Json] = {
 }
 
 SIGNED_IN = ("not_signed_in", "too_many_requests", "internal_error")
-OF_A_PATIENT = (*SIGNED_IN, "patient_not_bound")
+OF_A_PATIENT = (*SIGNED_IN, "patient_not_bound", "not_found")
 OF_A_BODY = ("invalid_request", "body_too_large")
 
 
@@ -240,6 +240,7 @@ class Operation:
     body: str = ""
     signed_in: bool = True
     ticket: bool = False
+    own_refusals: bool = False  # a counterparty hears "not accepted" in its own form
     headers: Sequence[str] = ()
     path_values: Mapping[str, Json] = field(default_factory=dict)
 
@@ -314,7 +315,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="bills",
         summary="One bill with its items",
         answers={200: "BillDetail", 202: "Asking"},
-        errors=(*OF_A_PATIENT, "not_found", "hospital_unavailable"),
+        errors=(*OF_A_PATIENT, "hospital_unavailable"),
         ticket=True,
         path_values=_OF_BILL,
     ),
@@ -358,7 +359,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Begin a payment, or get the open one again (200). An error means that this call has charged nobody",
         answers={201: "Started", 200: "Started"},
         errors=(
-            *OF_A_PATIENT, *OF_A_BODY, "not_found", "bill_not_payable", "amount_changed", "payment_open_elsewhere",
+            *OF_A_PATIENT, *OF_A_BODY, "bill_not_payable", "amount_changed", "payment_open_elsewhere",
             "already_paid", "still_working", "method_not_available", "idempotency_conflict", "hospital_unavailable",
             "channel_unavailable",
         ),
@@ -391,7 +392,8 @@ OPERATIONS: tuple[Operation, ...] = (
         id="channel_notice",
         tag="notices",
         summary="A payment channel's notice; answered in the channel's own form once it is stored",
-        answers={200: None, 204: None, 401: None},
+        answers={200: None, 204: None},
+        own_refusals=True,
         errors=("not_found", "body_too_large", "too_many_requests", "internal_error"),
         signed_in=False,
         path_values=_TOKEN,
@@ -402,7 +404,8 @@ OPERATIONS: tuple[Operation, ...] = (
         id="hospital_event",
         tag="notices",
         summary="An event of the HIS; answered in the HIS's own form once it is stored",
-        answers={200: None, 401: None},
+        answers={200: None},
+        own_refusals=True,
         errors=("not_found", "body_too_large", "too_many_requests", "internal_error"),
         signed_in=False,
         path_values=_TOKEN,
@@ -476,6 +479,8 @@ def _responses(operation: Operation) -> Json:
         responses[str(status)] = {"description": "Success" if status < 300 else "Not accepted"}
         if schema:
             responses[str(status)]["content"] = _content(schema)
+    if operation.own_refusals:
+        responses["default"] = {"description": "Not accepted, in the counterparty's own form"}
     by_status: dict[int, list[str]] = {}
     for code in operation.errors:
         by_status.setdefault(STATUS[code], []).append(code)

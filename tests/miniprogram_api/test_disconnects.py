@@ -1,0 +1,105 @@
+"""A phone that goes away in the middle leaves nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import urlsplit
+
+from core.models import Payment, PaymentLine
+from core.states import PaymentStatus
+from tests.miniprogram_api.phone import Phone
+from tests.support.fakes import held
+from tests.support.house import House
+
+
+async def begin_and_leave(phone: Phone, path: str, body: object, **headers: str) -> asyncio.StreamWriter:
+    """Send a request and return the line on which nobody will listen."""
+    address = urlsplit(phone.base_url)
+    _, writer = await asyncio.open_connection(address.hostname, address.port)
+    data = json.dumps(body).encode()
+    sent = {
+        "host": "x",
+        "authorization": f"Bearer {phone.token}",
+        "content-type": "application/json",
+        "content-length": str(len(data)),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    writer.write(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + data)
+    await writer.drain()
+    return writer
+
+
+async def until_pending(order: int = 1) -> Payment:
+    async with asyncio.timeout(5):
+        while not await Payment.filter(status=PaymentStatus.PENDING).exists():
+            await asyncio.sleep(0.02)
+    return await Payment.get(status=PaymentStatus.PENDING)
+
+
+async def test_a_payment_is_carried_through_without_its_phone(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    bill = house.bill(total_fen=8650)
+    channel = held(house.services.outside.channels, "wechatpay")
+    channel.hold("create")
+    line = await begin_and_leave(phone, "/api/v1/payments", phone.order(patient, bill), idempotency_key="tap")
+    await channel.reached("create")
+    line.transport.abort()
+    await asyncio.sleep(0.2)  # the server has seen it
+    assert (await phone.start(patient, bill, key="tap")).code == "still_working"
+    channel.let_go("create")
+    payment = await until_pending()
+    again = await phone.start(patient, bill, key="tap")
+    assert (again.status, again.body["order_no"]) == (200, payment.order_no)
+    assert house.pay.pay_with(again.body["pay"]["values"]) == "paid"
+    await house.settle()
+    assert (await phone.payment(payment.order_no))["status"] == "paid"
+    assert len(house.pay.books()["orders"]) == 1
+    assert house.his.books()["bills"][bill]["times_booked"] == 1
+
+
+async def test_leaving_while_the_his_is_asked_to_hold_the_bill(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    bill = house.bill(total_fen=8650)
+    his = held(house.services.outside.hospitals, "rest")
+    his.hold("lock_bills")
+    line = await begin_and_leave(phone, "/api/v1/payments", phone.order(patient, bill), idempotency_key="tap")
+    await his.reached("lock_bills")
+    line.transport.abort()
+    await asyncio.sleep(0.2)
+    his.let_go("lock_bills")
+    payment = await until_pending()
+    assert house.his.books()["bills"][bill]["locked_by"] == (await PaymentLine.get(payment_id=payment.id)).confirm_no
+    await house.settle()  # nobody pays: it ends, and the bill is free again
+    assert (await phone.payment(payment.order_no))["status"] == "not_paid"
+    assert house.his.books()["bills"][bill]["locked_by"] == ""
+    assert (await phone.start(patient, bill, key="tap")).status == 201
+
+
+async def test_a_cancel_is_carried_through_without_its_phone(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    started = await phone.start(patient, house.bill(total_fen=8650))
+    channel = held(house.services.outside.channels, "wechatpay")
+    channel.hold("close")
+    line = await begin_and_leave(phone, f"/api/v1/payments/{started.body['order_no']}/cancel", {})
+    await channel.reached("close")
+    line.transport.abort()
+    await asyncio.sleep(0.2)
+    channel.let_go("close")
+    async with asyncio.timeout(5):
+        while not await Payment.filter(status=PaymentStatus.CLOSED).exists():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_hundred_broken_lines_leave_the_database_at_hand(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    house.bill(total_fen=8650)
+    body = phone.order(patient)
+    for number in range(100):
+        line = await begin_and_leave(phone, "/api/v1/payments", body, idempotency_key=f"k{number}")
+        await asyncio.sleep(0.001 * (number % 10))
+        line.transport.abort()
+    assert await phone.done("GET", "/health/ready") == {"status": "ok"}
+    assert (await phone.bills(patient))["count"] == 1
+    assert await Payment.all().count() == 0
