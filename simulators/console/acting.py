@@ -227,7 +227,7 @@ class Acts:
 
     async def move_clock(self, asked: Fields) -> dict[str, Any]:
         minutes = asked.get("minutes")
-        if not isinstance(minutes, int) or minutes not in CLOCK_STEPS_MINUTES:
+        if type(minutes) is not int or minutes not in CLOCK_STEPS_MINUTES:
             raise Mistake("时钟只能前进 1 分钟、10 分钟或 1 天")
         self._world.clock.advance(timedelta(minutes=minutes))
         return {"now": self._world.clock.now().isoformat()}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import jinja2
@@ -19,6 +19,7 @@ from sanic.exceptions import NotFound
 from sanic.request import Request
 from sanic.response import HTTPResponse, html, raw
 from sanic.response import json as json_response
+from yarl import URL
 
 from simulators.console.acting import Acts, Mistake
 from simulators.console.world import ConsoleWorld
@@ -190,13 +191,13 @@ def _phone_to_product(app: Sanic[Any, Any], product_url: str) -> None:
     @app.route("/phone-api/<path:path>", methods=["GET", "POST", "DELETE"], unquote=False)
     async def forward(request: Request, path: str) -> HTTPResponse:
         target = request.raw_url.decode("latin-1").removeprefix("/phone-api")
-        if not target.startswith("/api/") or "/.." in target:
+        if not target.startswith("/api/v1/") or ".." in unquote(target):
             raise NotFound()
         headers = {name: request.headers[name] for name in PROXIED_UP if name in request.headers}
         try:
             async with sessions[0].request(
                 request.method,
-                product_url.rstrip("/") + target,
+                URL(product_url.rstrip("/") + target, encoded=True),
                 headers=headers,
                 data=request.body or None,
                 allow_redirects=False,
