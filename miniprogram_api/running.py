@@ -42,12 +42,21 @@ class Running:
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Its result; it is carried through even if whoever waits goes away."""
-        return await asyncio.shield(self.begin(work))
+        task = self.begin(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_failure)
+            raise
 
     async def at_most(self, seconds: float, work: Coroutine[Any, Any, Any]) -> None:
-        """Wait for it a while; it goes on alone after that, and its errors are logged."""
+        """Wait for it a while; after that it goes on alone."""
         task = self.begin(work)
-        await asyncio.wait({task}, timeout=seconds)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if not task.done():
+                task.add_done_callback(_log_failure)
         if task.done():
             task.result()
 
@@ -62,11 +71,17 @@ class Running:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()  # taken here, so that nobody need wait for it
-        if error is not None and not isinstance(error, ZhenfuError):
-            log.error("work_failed", exc_info=error)
+        if not task.cancelled():
+            task.exception()  # looked at here, so that nobody need wait for it
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    """For work whose client has gone: nobody else sees how it ended."""
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None and not isinstance(error, ZhenfuError):
+        log.error("work_failed", exc_info=error)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

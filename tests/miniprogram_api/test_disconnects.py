@@ -6,8 +6,11 @@ import asyncio
 import json
 from urllib.parse import urlsplit
 
+import pytest
+
 from core.models import Payment, PaymentLine
 from core.states import PaymentStatus
+from miniprogram_api.running import Running
 from tests.miniprogram_api.phone import Phone
 from tests.support.fakes import held
 from tests.support.house import House
@@ -103,3 +106,24 @@ async def test_a_hundred_broken_lines_leave_the_database_at_hand(house: House, p
     assert await phone.done("GET", "/health/ready") == {"status": "ok"}
     assert (await phone.bills(patient))["count"] == 1
     assert await Payment.all().count() == 0
+
+
+async def test_a_failure_that_nobody_waits_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    running = Running()
+    gate = asyncio.Event()
+
+    async def fail() -> None:
+        await gate.wait()
+        raise ValueError("broken")
+
+    waiting = asyncio.create_task(running.finish(fail()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await running.at_most(0.01, fail())
+    gate.set()
+    await running.drain(seconds=1)
+    assert [record.getMessage() for record in caplog.records] == ["work_failed", "work_failed"]
+    with pytest.raises(ValueError, match="broken"):
+        await running.finish(fail())
+    assert len(caplog.records) == 2
