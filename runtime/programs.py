@@ -33,7 +33,7 @@ from runtime.sockets import listen
 from runtime.supervisor import Ready
 from scheduler import worker as scheduler_worker
 from scheduler.loops import Loop, loops
-from wire.http import HttpClient
+from wire.http import HttpClient, Transport
 
 log = logging.getLogger("zhenfu.programs")
 
@@ -67,10 +67,13 @@ class Wired:
         await self._close.aclose()
 
 
-def wire(settings: Settings, kind: str, *, programs: int = 1) -> Wired:
+def wire(
+    settings: Settings, kind: str, *, programs: int = 1, watched: Callable[[Transport], Transport] | None = None
+) -> Wired:
     """Everything on real connections, none of them opened yet.
 
-    `programs` is how many programs share a HIS's limit on calls. Raises ConfigurationError.
+    `programs` is how many programs share a HIS's limit on calls; `watched` may put something around the client
+    that calls counterparties. Raises ConfigurationError.
     """
     clock = clock_of(settings)
     keyring = settings.keyring()
@@ -93,7 +96,7 @@ def wire(settings: Settings, kind: str, *, programs: int = 1) -> Wired:
         clock=clock,
         ids=Ids(clock),
         keyring=keyring,
-        transport=transport,
+        transport=watched(transport) if watched else transport,
         tokens=tokens,
         limiter=limiter,
         background=background,

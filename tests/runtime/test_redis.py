@@ -67,9 +67,7 @@ async def test_a_value_lives_as_long_as_it_was_given(store: TokenStore, clock: M
     assert await store.get("t") is None
 
 
-async def test_a_lock_has_one_owner_until_it_is_released_or_ends(
-    store: TokenStore, clock: ManualClock
-) -> None:
+async def test_a_lock_has_one_owner_until_it_is_released_or_ends(store: TokenStore, clock: ManualClock) -> None:
     got = await asyncio.gather(*(store.acquire("lock", f"owner {number}", life=LONG) for number in range(8)))
     assert got.count(True) == 1
     owner = f"owner {got.index(True)}"
