@@ -25,11 +25,16 @@ REFUSAL_REASONS = {
 
 @asynccontextmanager
 async def asking_hospital() -> AsyncIterator[None]:
-    """Raises HospitalUnavailable or BillNotPayable instead of the counterparty's errors."""
+    """Raises HospitalUnavailable or BillNotPayable instead of the counterparty's errors.
+
+    A question that the HIS refuses for a reason that says nothing of a bill has not been answered.
+    """
     try:
         yield
     except Refused as refused:
-        reason = REFUSAL_REASONS.get(refused.code, "refused")
+        reason = REFUSAL_REASONS.get(refused.code)
+        if reason is None:
+            raise HospitalUnavailable() from refused
         raise BillNotPayable(reason=reason, his_text=refused.message) from refused
     except (NotReached, OutcomeUnknown) as silent:
         raise HospitalUnavailable() from silent

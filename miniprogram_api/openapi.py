@@ -315,7 +315,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="bills",
         summary="One bill with its items",
         answers={200: "BillDetail", 202: "Asking"},
-        errors=(*OF_A_PATIENT, "hospital_unavailable"),
+        errors=(*OF_A_PATIENT, "bill_not_payable", "hospital_unavailable"),
         ticket=True,
         path_values=_OF_BILL,
     ),

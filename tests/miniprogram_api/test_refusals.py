@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 
+from core.errors import Refused
 from core.models import Payment, PaymentLine
 from core.states import PaymentStatus
 from tests.miniprogram_api.conftest import NewPhone
 from tests.miniprogram_api.phone import Answer, Phone, change_settings, in_both_languages
 from tests.support.fakes import held
-from tests.support.house import MCHID, PAY_URL, House
+from tests.support.house import LABOURER, MCHID, PAY_URL, House
 
 
 def orders(house: House) -> list[str]:
@@ -170,6 +171,23 @@ async def test_a_his_that_falls_silent_while_it_should_hold_the_bill(house: Hous
     assert house.his.books()["bills"][bill]["locked_by"] == ""
     house.clock.advance(timedelta(minutes=10))
     assert (await phone.start(patient, bill)).status == 201
+
+
+async def test_a_his_that_refuses_the_question_itself(house: House, phone: Phone, new_phone: NewPhone) -> None:
+    patient = await phone.bind()
+    bill = house.bill(total_fen=8650)
+    his = held(house.services.outside.hospitals, "rest")
+    for call in ("list_bills", "get_bill", "list_paid", "find_patients"):
+        his.fail(call, Refused("SIGNATURE_INVALID", "验签未通过"))
+    error = await in_both_languages(phone, lambda: phone.get(f"/api/v1/patients/{patient}/bills"))
+    assert error["code"] == "hospital_unavailable"
+    assert (await phone.start(patient, bill)).code == "hospital_unavailable"
+    assert (await phone.paid(patient))["hospital_part"] == "unavailable"
+    stranger = await new_phone("李大山", "19900000005")
+    assert (await stranger.post("/api/v1/patients", stranger.binding(LABOURER))).code == "hospital_unavailable"
+    his.fail("get_bill", Refused("BILL_CANCELLED", "已作废"))
+    shown = await phone.get(f"/api/v1/patients/{patient}/bills/-/{bill}")
+    assert (shown.code, shown.error["reason"]) == ("bill_not_payable", "cancelled")
 
 
 async def test_a_silent_his_is_never_nothing_to_pay(house: House, phone: Phone) -> None:

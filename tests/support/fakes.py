@@ -9,12 +9,13 @@ from typing import Any, cast
 
 
 class Held:
-    """Any port's implementation, of which chosen calls wait until they are let go."""
+    """Any port's implementation, of which chosen calls wait until they are let go, or fail."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.calls: Counter[str] = Counter()
         self._gates: dict[str, asyncio.Event] = {}
+        self._raising: dict[str, Exception] = {}
         self._reached: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def hold(self, *names: str) -> None:
@@ -26,6 +27,10 @@ class Held:
     def let_go(self, *names: str) -> None:
         for name in names:
             self._gates.pop(name).set()
+
+    def fail(self, name: str, error: Exception) -> None:
+        """From now on this call raises."""
+        self._raising[name] = error
 
     async def reached(self, name: str) -> None:
         """Return once somebody waits in this call."""
@@ -42,6 +47,8 @@ class Held:
             if (gate := self._gates.get(name)) is not None:
                 self._reached[name].set()
                 await gate.wait()
+            if (error := self._raising.get(name)) is not None:
+                raise error
             return await value(*arguments, **named)
 
         return call
