@@ -22,13 +22,13 @@ from pathlib import Path
 from runtime.child_processes import dies_with_us
 from runtime.embedded_postgres import EmbeddedPostgres
 from tests.crash.database import Place, a_workbench
-from tests.crash.scenario import TOY, Result, Scenario, run_seed
+from tests.crash.scenario import DAY, TOY, Result, Scenario, run_seed
 from tests.crash.scheduler import Trace
 from tests.support.postgres import a_cluster, a_migrated_database
 
 FAILURES_MAX = 5  # then the run stops looking for more
-SCENARIOS = {scenario.name: scenario for scenario in (TOY,)}
-DEFAULT_SCENARIO = "toy"
+SCENARIOS = {scenario.name: scenario for scenario in (DAY, TOY)}
+DEFAULT_SCENARIO = DAY.name
 
 
 def main() -> int:

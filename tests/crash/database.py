@@ -29,6 +29,7 @@ from tests.crash.scheduler import Crashed, Life, Strike, Verdict, current_busine
 POOL_MAX = 3
 CLEAN = "ROLLBACK; CLOSE ALL; UNLISTEN *; RESET ALL; DISCARD PLANS; SELECT pg_advisory_unlock_all()"
 GONE_MILLISECONDS = 10_000
+WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "WITH"})
 NUMBER = re.compile(r"[PRC][0-9A-HJKMNP-TV-Z]{25}")
 _TABLE = re.compile(r'\b(?:INTO|UPDATE|FROM|JOIN|ONLY)\s+"?(\w+)"?', re.IGNORECASE)
 
@@ -49,6 +50,7 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
         self.backend: int = self.get_server_pid()
         self.life: Life | None = None
         self.server: Postgres | None = None
+        self._written: set[str] = set()
 
     def __str__(self) -> str:
         return f"session {self.backend}"
@@ -86,6 +88,7 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
             if step.strike is Strike.LOSE_BEFORE:
                 raise self._lost()
             result = await run()
+            self._tell_commit(life, step.call)
             if step.strike is Strike.LOSE_AFTER:
                 raise self._lost()
         except BaseException as error:
@@ -100,6 +103,16 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
             return result
         finally:
             scheduler.leave(step, outcome)
+
+    def _tell_commit(self, life: Life, call: str) -> None:
+        verb, _, table = call.partition(" ")
+        if verb in WRITING:
+            self._written.add(table)
+        if self._written and not self.in_transaction():
+            written, self._written = self._written, set()
+            if verb != "ROLLBACK":
+                for listener in life.scheduler.on_commit:
+                    listener(written)
 
     def _lost(self) -> Exception:
         assert self.life is not None
@@ -136,6 +149,7 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
         self._top_xact = None
         self._pool_release_ctr += 1
         self._stmt_exclusive_section = _Atomic()
+        self._written = set()
         self.life = None
 
     async def clean(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.crash import toy
+from tests.crash import hospital_day, toy
 from tests.crash.database import Postgres
 from tests.crash.loop import VirtualLoop
 from tests.crash.scheduler import Chaos, Failure, Scheduler, Trace
@@ -40,6 +41,7 @@ class Scenario:
     chaos: Callable[[int], Chaos]
 
 
+DAY = Scenario("day", hospital_day.run, lambda seed: Chaos(seed=seed))
 TOY = Scenario("toy", toy.run, lambda seed: Chaos(seed=seed, crash=0.01, lose=0.01))
 
 
@@ -56,6 +58,8 @@ def run_seed(
         scheduler.run(scenario.run(scheduler, postgres))  # type: ignore[arg-type]
     except Failure as failure:
         result.failure = str(failure)
+    except Exception:
+        result.failure = traceback.format_exc()
     result.digest = scheduler.trace.digest()
     result.steps = scheduler.trace.steps
     result.counts = dict(sorted(Counter(scheduler.counts).items()))

@@ -242,6 +242,7 @@ class Scheduler:
         self.counts: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.on_crash: list[Callable[[Life], None]] = []
+        self.on_commit: list[Callable[[set[str]], None]] = []  # told which tables were written
         self.world = Life(self, "world", 0)
         self.lives: list[Life] = []
         self._steps_max = steps_max

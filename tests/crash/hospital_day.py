@@ -1,0 +1,42 @@
+"""The scenario: a day in a hospital, then people do what only people can, then all must be well."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from datetime import timedelta
+
+from tests.crash.database import Postgres
+from tests.crash.oracle import count, judge
+from tests.crash.people import visits
+from tests.crash.scheduler import Failure, Scheduler
+from tests.crash.world import MistakesLogged, World
+
+PATIENCE = timedelta(hours=2)  # then staff look at their cases
+LONGEST = timedelta(days=4)  # the slowest refund takes two
+AFTERWARDS_SECONDS = (0, 60, 600, 3600)  # so long things still go wrong when everybody has gone home
+
+
+async def run(scheduler: Scheduler, postgres: Postgres) -> None:
+    """Raises Failure with everything that is not as it must be."""
+    world = World.build(scheduler, postgres)
+    log = logging.getLogger()
+    handler = MistakesLogged(world)
+    log.addHandler(handler)
+    try:
+        await world.furnish()
+        world.deliver()
+        world.open()
+        await visits(world)
+        await asyncio.sleep(random.Random(f"{world.day.seed}/evening").choice(AFTERWARDS_SECONDS))
+        world.calm()
+        await world.rest(PATIENCE)
+        world.staff()
+        await world.rest(LONGEST)
+    finally:
+        log.removeHandler(handler)
+        count(world)
+    wrong = judge(world)
+    if wrong:
+        raise Failure("\n".join(wrong))

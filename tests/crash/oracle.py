@@ -1,0 +1,235 @@
+"""Judges a day by the counterparties' books; ours are read for cases, due rows and the ledger alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from simulators.hospital_books import HisBill
+from tests.crash.bells import DUE, ENDLESS
+from tests.crash.world import World
+
+CASES_OF_FAULTS = {
+    # what a case may be about when one of these has struck, even after people have done their part
+    "messages_misconfigured": ("wechat.ip_40164", "wechat.token_refused", "wechat.token_rotated"),
+}
+REFUSALS = frozenset(
+    {"BILL_PAID", "BILL_CANCELLED", "BILL_EXPIRED", "AMOUNT_MISMATCH", "NOT_PAYABLE_ONLINE", "MERGE_NOT_ALLOWED"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    order_no: str
+    confirm_no: str
+    his_bill_id: str
+    amount_fen: int
+    status: str
+
+
+def judge(world: World) -> list[str]:
+    """Everything that is not as it must be, as sentences; empty: all is well."""
+    return [*_money(world), *_bills(world), *_refunds(world), *_ledger(world), *_ours(world), *_messages(world)]
+
+
+def count(world: World) -> None:
+    """Add the day's totals to the scheduler's counts."""
+    counts, books = world.scheduler.counts, world.pay.books()
+    counts["payments"] = len(books["orders"])
+    counts["payments paid"] = sum(order["taken_fen"] > 0 for order in books["orders"])
+    counts["fen taken"] = sum(order["taken_fen"] for order in books["orders"])
+    counts["fen returned"] = sum(order["refunded_fen"] for order in books["orders"])
+    counts["fen confirmed"] = sum(
+        booked.amount_fen for bill in world.his.bills.values() for booked in bill.booked if booked.paid_by == "mobile"
+    )
+    counts["refunds"] = len(books["refunds"])
+    counts["faults"] = sum(world.faults.struck.values())
+    counts["lives"] = len(world.scheduler.lives)
+    for kind, status, number in world.postgres.query("SELECT kind, status, count(*) FROM staff_case GROUP BY 1, 2"):
+        counts[f"case {status}: {kind}"] = number
+    for status, number in world.postgres.query("SELECT status, count(*) FROM payment GROUP BY 1"):
+        counts[f"payment ended {status}"] = number
+    for status, number in world.postgres.query("SELECT status, count(*) FROM payment_line GROUP BY 1"):
+        counts[f"line ended {status}"] = number
+    for kind, number in world.postgres.query(
+        "SELECT e.proof_kind, count(*) FROM payment p JOIN payment_event e ON e.id = p.proof_id GROUP BY 1"
+    ):
+        counts[f"payment's proof: {kind}"] = number
+
+
+# ---------------------------------------------------------------- counterparties' books against each other
+
+
+def _booked(world: World) -> dict[str, int]:
+    """What the HIS has booked for each of our orders."""
+    booked: Counter[str] = Counter()
+    for bill in world.his.bills.values():
+        for one in bill.booked:
+            if one.paid_by == "mobile":
+                booked[one.order_no] += one.amount_fen
+    return booked
+
+
+def _money(world: World) -> Iterator[str]:
+    """For every order: taken = booked at the HIS + given back."""
+    booked = _booked(world)
+    orders = {order["out_trade_no"]: order for order in world.pay.books()["orders"]}
+    for number, order in orders.items():
+        if order["returning_fen"]:
+            yield f"{number}: {order['returning_fen']} fen are still on their way back"
+        if order["taken_fen"] != booked.get(number, 0) + order["refunded_fen"]:
+            yield (
+                f"{number}: taken {order['taken_fen']}, booked at the HIS {booked.get(number, 0)},"
+                f" given back {order['refunded_fen']}"
+            )
+    for number, amount in booked.items():
+        if amount and number not in orders:
+            yield f"{number}: the HIS has booked {amount} fen for an order that the channel does not know"
+
+
+def _bills(world: World) -> Iterator[str]:
+    """No bill is paid twice."""
+    for bill in world.his.bills.values():
+        if len(bill.booked) > 1 + len(bill.red):
+            yield f"bill {bill.bill_id} has been paid {len(bill.booked)} times: {bill.booked}"
+    for number, confirm in world.his.confirms.items():
+        if confirm.state != "booked":
+            yield f"{number} is {confirm.state} at the HIS"
+
+
+def _refunds(world: World) -> Iterator[str]:
+    """Money goes back only for bills that the HIS would not take."""
+    orders = {order["out_trade_no"]: order for order in world.pay.books()["orders"]}
+    for order_no, groups in _groups(world).items():
+        order = orders.get(order_no)
+        if order is None or not order["taken_fen"]:
+            continue
+        for confirm_no, lines in groups.items():
+            bills = [world.his.bills[line.his_bill_id] for line in lines]
+            if any(one.order_no == order_no for bill in bills for one in bill.booked):
+                continue
+            if not any(_not_wanted(world, line, bill, order) for line, bill in zip(lines, bills, strict=True)):
+                yield (
+                    f"{order_no}: {[bill.bill_id for bill in bills]} were given back although the HIS would take them"
+                    f" ({confirm_no} was refused with {world.his.refused.get(confirm_no, 'nothing')})"
+                )
+
+
+def _not_wanted(world: World, line: Line, bill: HisBill, order: dict[str, Any]) -> str:
+    """Why the HIS would not book this line, from its own books; empty: it would."""
+    if bill.booked:
+        return "paid otherwise"
+    if bill.cancelled:
+        return "cancelled"
+    if bill.to_pay_fen != line.amount_fen:
+        return "another amount"
+    if "BILL_EXPIRED" in world.his.refused.get(line.confirm_no, ()):
+        return "expired"
+    return ""
+
+
+def _groups(world: World) -> dict[str, dict[str, list[Line]]]:
+    """Which bills each order was for, in the groups that the HIS books as one."""
+    found: defaultdict[str, defaultdict[str, list[Line]]] = defaultdict(lambda: defaultdict(list))
+    for row in world.postgres.query(
+        "SELECT p.order_no, l.confirm_no, l.his_bill_id, l.amount_fen, l.status"
+        " FROM payment_line l JOIN payment p ON p.id = l.payment_id ORDER BY p.order_no, l.position"
+    ):
+        line = Line(*row)
+        found[line.order_no][line.confirm_no].append(line)
+    return {order_no: dict(groups) for order_no, groups in found.items()}
+
+
+# ---------------------------------------------------------------- our own rows
+
+
+def _ledger(world: World) -> Iterator[str]:
+    """Transfers add up to what the counterparties' books say."""
+    booked = _booked(world)
+    orders = {order["out_trade_no"]: order for order in world.pay.books()["orders"]}
+    balances: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for order_no, debit, credit, amount in world.postgres.query(
+        "SELECT p.order_no, t.debit, t.credit, t.amount_fen FROM transfer t JOIN payment p ON p.id = t.payment_id"
+    ):
+        balances[order_no][debit] += amount
+        balances[order_no][credit] -= amount
+    for order_no, status, paid_fen, refunded_fen, reserved_fen in world.postgres.query(
+        "SELECT order_no, status, paid_fen, refunded_fen, refund_reserved_fen FROM payment ORDER BY order_no"
+    ):
+        order = orders.get(order_no)
+        taken, given_back = (order["taken_fen"], order["refunded_fen"]) if order else (0, 0)
+        if (paid_fen, refunded_fen, reserved_fen) != (taken, given_back, given_back):
+            yield (
+                f"{order_no}: our row says paid {paid_fen}, refunded {refunded_fen}, reserved {reserved_fen};"
+                f" the channel says {taken} and {given_back}"
+            )
+        if (status == "paid") != (taken > 0) and not (status == "paid" and order is None):
+            yield f"{order_no}: {status}, but the channel has taken {taken} fen"
+        expected = Counter({"channel_receivable": taken - given_back, "his_confirmed": -booked.get(order_no, 0)})
+        found = balances[order_no]
+        for account in sorted(expected.keys() | found.keys()):
+            if expected[account] != found[account]:
+                yield f"{order_no}: the ledger's {account} is {found[account]}, the books say {expected[account]}"
+    known = {order_no for (order_no,) in world.postgres.query("SELECT order_no FROM payment")}
+    for number in sorted(orders.keys() - known):
+        yield f"{number}: an order at the channel that we have no row for"
+
+
+def _ours(world: World) -> Iterator[str]:
+    """Nothing open, nothing due, no case that no fault explains, no surprise in our own programs."""
+    for table in DUE:
+        if table == ENDLESS:
+            continue
+        for row in world.postgres.query(f"SELECT id, status, due_at FROM {table} WHERE due_at IS NOT NULL"):
+            yield f"{table} {row[0]} is still due: {row[1]} at {row[2]}"
+    ends = {
+        "payment": "paid closed failed",
+        "payment_line": "confirmed returned void",
+        "confirmation": "confirmed rejected",
+        "refund": "refunded dead declined",
+        "his_lock": "released consumed refused",
+        "message": "sent refused unknown skipped",
+        "inbound": "worked",
+    }
+    for table, statuses in ends.items():
+        for row in world.postgres.query(
+            f"SELECT id, status FROM {table} WHERE NOT status = ANY (%s)", statuses.split()
+        ):
+            yield f"{table} {row[0]} ended as {row[1]}"
+    struck = {name for name, number in world.faults.struck.items() if number}
+    for kind, subject, details in world.postgres.query(
+        "SELECT kind, subject, details FROM staff_case WHERE status = 'open'"
+    ):
+        if not struck & set(CASES_OF_FAULTS.get(kind, ())):
+            yield f"a case that nobody needs: {kind} {subject} {details}"
+    for mistake in world.mistakes:
+        yield f"an error in our own programs: {mistake}"
+    for complaint in world.scheduler.complaints:
+        yield f"complaint: {complaint}"
+    for event in world.pay.events:
+        if event["kind"] == "flawed_notice_accepted":
+            yield f"a notice that proves nothing was believed: {event}"
+
+
+def _messages(world: World) -> Iterator[str]:
+    """Nobody is told the same thing twice, and whoever paid is told."""
+    for user in world.chat.books()["users"]:
+        numbers = Counter(message["client_msg_id"] for message in user["messages"] if message["client_msg_id"])
+        for number, times in numbers.items():
+            if times > 1:
+                yield f"{user['name']} was told {times} times about {number}"
+    for order_no, confirm_no in world.postgres.query(
+        "SELECT p.order_no, c.confirm_no FROM confirmation c JOIN payment p ON p.id = c.payment_id"
+        " WHERE c.status = 'confirmed' AND NOT EXISTS (SELECT FROM message m WHERE m.institution_id = c.institution_id"
+        " AND m.dedup_key = 'paid:' || c.confirm_no)"
+    ):
+        yield f"{order_no}: nobody was told that {confirm_no} is confirmed"
+    for (refund_no,) in world.postgres.query(
+        "SELECT r.refund_no FROM refund r WHERE r.replaces_id IS NULL AND NOT EXISTS (SELECT FROM message m"
+        " WHERE m.institution_id = r.institution_id AND m.dedup_key = 'returned:' || r.refund_no)"
+    ):
+        yield f"nobody was told about refund {refund_no}"
+
+

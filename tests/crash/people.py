@@ -1,0 +1,261 @@
+"""What patients, relatives, doctors and cashiers do, sensible or not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from core.errors import (
+    AlreadyPaid,
+    AmountChanged,
+    BillNotPayable,
+    ChannelUnavailable,
+    HospitalUnavailable,
+    NotFound,
+    PaymentOpenElsewhere,
+    RequestError,
+    StillWorking,
+)
+from core.money import Fen
+from core.payments import Started, StartPayment
+from core.services import Services
+from simulators.faults import chance
+from simulators.hospital_books import Refusal
+from simulators.kit import ConnectionLost, NeverConnected
+from tests.crash.scheduler import Life
+from tests.crash.world import METHOD, Phone, World
+
+T = TypeVar("T")
+
+TRIES_MAX = 5
+KINDS = ("western", "chinese", "treatment", "nutrition")
+
+
+class GaveUp(Exception):
+    """This person tries no more."""
+
+
+async def visits(world: World) -> None:
+    """All visits of the day; returns when everybody has gone home."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(world.day.visits):
+            draw = random.Random(f"{world.day.seed}/visit/{number}")
+            group.create_task(_visit(world, number, draw))
+
+
+async def _visit(world: World, number: int, draw: random.Random) -> None:
+    """A doctor prescribes, somebody pays, others meddle."""
+    await asyncio.sleep(draw.uniform(0, 240))
+    patient = draw.choice(sorted({his_id for phone in world.phones for his_id in phone.patients}))
+    payers = [phone for phone in world.phones if patient in phone.patients]
+    bills = [await _prescribe(world, patient, draw) for _ in range(2 if draw.random() < 0.4 else 1)]
+    first = draw.choice(payers)
+    together = world.day.merge and len(bills) > 1 and draw.random() < 0.7
+    groups = [tuple(bills)] if together else [(bill,) for bill in bills]
+    async with asyncio.TaskGroup() as group:
+        for part, wanted in enumerate(groups):
+            key = f"visit{number}.{part}"
+            group.create_task(_pay(world, first, patient, wanted, draw, key))
+            if draw.random() < 0.25:  # a relative, or the same person on another device
+                group.create_task(_pay(world, draw.choice(payers), patient, wanted, draw, f"{key}b"))
+        for bill in bills:
+            if draw.random() < world.day.meddling:
+                group.create_task(_meddle(world, bill, draw))
+
+
+async def _prescribe(world: World, patient: str, draw: random.Random) -> str:
+    await world.scheduler.gate("doctor prescribes", patient)
+    options: dict[str, Any] = {"kind": draw.choice(KINDS)}
+    if draw.random() < 0.06:
+        options["total_fen"] = draw.choice((0, 1))
+    if world.day.insured and draw.random() < 0.3:
+        options["insured"] = True
+    world.scheduler.counts["bills"] += 1
+    return world.his.issue_bill(patient, **options)
+
+
+async def _meddle(world: World, bill: str, draw: random.Random) -> None:
+    """Something happens to a bill that somebody may be paying."""
+    await asyncio.sleep(draw.uniform(0, 400))
+    what = draw.choice(("cancels", "takes the money at the window", "changes the amount"))
+    force = draw.random() < 0.3  # a HIS that does not keep its own locks
+    await world.scheduler.gate(f"hospital {what}", bill)
+    try:
+        if what == "cancels":
+            world.his.cancel(bill, force=force)
+        elif what == "changes the amount":
+            world.his.change_amount(bill, world.his.bills[bill].to_pay_fen + 100, force=force)
+        else:
+            world.his.window_pay(bill, force=force)
+    except Refusal as refusal:
+        world.scheduler.counts[f"hospital refused itself: {refusal.code}"] += 1
+    else:
+        world.scheduler.counts[f"hospital {what}"] += 1
+
+
+async def _pay(
+    world: World, phone: Phone, patient: str, bills: tuple[str, ...], draw: random.Random, key: str
+) -> None:
+    """One person pays these bills, or tries to."""
+    await asyncio.sleep(draw.uniform(0, 60))
+    payer = _Payer(world, phone, patient, bills, draw, key)
+    try:
+        await payer.pay()
+    except GaveUp:
+        world.scheduler.counts["gave up"] += 1
+
+
+class _Payer:
+    def __init__(
+        self, world: World, phone: Phone, patient: str, bills: tuple[str, ...], draw: random.Random, key: str
+    ) -> None:
+        self.world, self.phone, self.bills, self.draw, self.key = world, phone, bills, draw, key
+        self.patient_id: UUID = phone.patients[patient]
+        self.asked = 0
+        self.despite_open = False
+
+    async def pay(self) -> None:
+        for attempt in range(1, TRIES_MAX + 1):
+            started = await self._start(attempt)
+            if started is None:
+                continue
+            if started.pay is None or await self._at_the_sheet(started):
+                return
+        raise GaveUp
+
+    async def _start(self, attempt: int) -> Started | None:
+        """A pay sheet; None when this attempt came to nothing."""
+        shown = await self._look()
+        idempotency_key = f"{self.key}/{attempt}"
+
+        async def start(services: Services) -> Started:
+            return await services.payments.start(
+                StartPayment(
+                    payer_id=self.phone.payer_id,
+                    institution_id=self.world.institution_id,
+                    patient_id=self.patient_id,
+                    bills=tuple(("", bill) for bill in self.bills),
+                    shown_fen=Fen(shown),
+                    method=METHOD,
+                    accept_self_paid=True,
+                    despite_open=self.despite_open,
+                    key=idempotency_key,
+                )
+            )
+
+        try:
+            if self.draw.random() < 0.15:  # a second tap before the first has an answer
+                answers = await asyncio.gather(
+                    self._ask(start, "start"), self._ask(start, "start again"), return_exceptions=True
+                )
+                good = [answer for answer in answers if isinstance(answer, Started)]
+                bad = [answer for answer in answers if isinstance(answer, BaseException)]
+                if not good:
+                    raise bad[0]
+                started = good[-1]
+            else:
+                started = await self._ask(start, "start")
+        except (AlreadyPaid, BillNotPayable, NotFound) as problem:
+            self._note(problem)
+            if isinstance(problem, BillNotPayable) and problem.values.get("reason") in {"busy", "refused", "expired"}:
+                await self._pause(20, 90)
+                return None
+            raise GaveUp from problem
+        except (AmountChanged, HospitalUnavailable, ChannelUnavailable, StillWorking) as problem:
+            self._note(problem)
+            await self._pause(3, 60)
+            return None
+        except PaymentOpenElsewhere as problem:
+            self._note(problem)
+            self.despite_open = self.draw.random() < 0.6
+            await self._pause(3, 60)
+            return None
+        self.world.asked[started.order_no] = self.bills
+        return started
+
+    async def _at_the_sheet(self, started: Started) -> bool:
+        """True when this person is done."""
+        what = self.draw.choices(
+            ("pays", "pays late", "pays much too late", "cancels", "forgets", "asks and pays"), (10, 3, 2, 2, 1, 3)
+        )[0]
+        self.world.scheduler.counts[f"phone {what}"] += 1
+        if what == "pays":
+            await self._pause(2, 40)
+        elif what == "pays late":
+            left = (started.expires_at - self.world.scheduler.clock.now()).total_seconds()
+            await asyncio.sleep(max(left + self.draw.uniform(-3, 1), 0))
+        elif what == "pays much too late":
+            await self._pause(200, 500)
+        elif what == "cancels":
+            await self._pause(2, 30)
+            await self._try(lambda services: services.payments.cancel(*self._mine(started)), "cancel")
+            if self.draw.random() < 0.4:  # … and taps "pay" after all
+                await self._confirm(started)
+            return self.draw.random() < 0.3
+        elif what == "forgets":
+            return True
+        else:
+            await self._pause(1, 5)
+            await self._try(lambda services: services.payments.refreshed(*self._mine(started)), "look")
+        paid = await self._confirm(started)
+        for _ in range(self.draw.randint(0, 2)):
+            await self._pause(1, 6)
+            await self._try(lambda services: services.payments.refreshed(*self._mine(started)), "look")
+        return paid or self.draw.random() < 0.5
+
+    async def _confirm(self, started: Started) -> bool:
+        assert started.pay is not None
+        await self.world.scheduler.gate("phone confirms", started.order_no)
+        result = self.world.pay.pay_with(dict(started.pay.values), self.phone.open_id)
+        self.world.scheduler.counts[f"sheet: {result}"] += 1
+        return result in {"paid", "already_paid"}
+
+    async def _look(self) -> int:
+        """What the page shows for these bills now."""
+        shown = sum(self.world.his.bills[bill].to_pay_fen for bill in self.bills)
+        if self.draw.random() < 0.3:
+            await self._try(
+                lambda services: services.bills.unpaid(self.world.institution_id, self.phone.payer_id, self.patient_id),
+                "list",
+            )
+        return shown
+
+    def _mine(self, started: Started) -> tuple[UUID, UUID, str]:
+        return (self.phone.payer_id, self.world.institution_id, started.order_no)
+
+    async def _try(self, work: Callable[[Services], Awaitable[Any]], what: str) -> None:
+        try:
+            await self._ask(work, what)
+        except RequestError as problem:
+            self._note(problem)
+
+    async def _ask(self, work: Callable[[Services], Awaitable[T]], what: str) -> T:
+        """Ask our server, again when there is no answer. Raises RequestError or GaveUp."""
+        self.asked += 1
+        key = f"{self.key}/{what}{self.asked}"
+
+        async def run(life: Life) -> T:
+            return await work(life.things["services"])
+
+        for attempt in range(TRIES_MAX):
+            there, back = self.world.network.seconds("phone", key)
+            await asyncio.sleep(there)
+            try:
+                answer = await self.world.request(run, key=f"{key}.{attempt}")
+            except (NeverConnected, ConnectionLost) as silence:
+                self.world.scheduler.counts[f"phone met {type(silence).__name__}"] += 1
+                await asyncio.sleep(1 + 20 * chance(self.world.day.seed, "phone waits", key, attempt))
+            else:
+                await asyncio.sleep(back)
+                return answer
+        raise GaveUp
+
+    async def _pause(self, low: float, high: float) -> None:
+        await asyncio.sleep(self.draw.uniform(low, high))
+
+    def _note(self, problem: RequestError) -> None:
+        reason = problem.values.get("reason", "")
+        self.world.scheduler.counts[f"told the phone: {problem.code} {reason}".rstrip()] += 1

@@ -1,0 +1,422 @@
+"""One hospital's day: programs, counterparties with books, people with phones, and everything that goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from core.ids import Ids
+from core.keyring import Keyring
+from core.memory import MemoryLimiter, MemoryTokenStore
+from core.ports import ChatIdentity, Identifier, IdentifierType, MessageKind
+from core.services import Services
+from runtime.bootstrap import BoundedBackground, build_services
+from runtime.setup import Setup
+from scheduler.loops import Loop, loops
+from scheduler.worker import ERROR_PAUSE_SECONDS, run_once
+from simulators.faults import Fault, Faults, chance
+from simulators.hospital import HospitalSimulator
+from simulators.hospital_books import Fields
+from simulators.kit import ConnectionLost, Deliveries, Delivers, Delivery, NeverConnected, Request, Response, deliver_one
+from simulators.wechat import App, WechatPlatformSimulator
+from simulators.wechatpay import WechatPaySimulator
+from tests.crash.bells import DUE, ENDLESS, Bells
+from tests.crash.database import Postgres
+from tests.crash.day import Day
+from tests.crash.network import Network, Weather
+from tests.crash.programs import Program
+from tests.crash.scheduler import Chaos, Life, Scheduler, current_business, current_life
+
+T = TypeVar("T")
+
+PAY_URL, HIS_URL, CHAT_URL = "https://pay.test", "https://his.test", "https://chat.test"
+PUBLIC_URL = "http://zhenfu.test"
+MCHID = "1900000109"
+METHOD = "wechatpay/miniprogram/wechat"
+TEMPLATE_FIELDS = {"thing1": "项目", "amount2": "金额", "thing3": "提示"}
+ELDER, INFANT, LABOURER, VISITOR = "P10001", "P10003", "P10005", "P10008"
+DELIVERY_SECONDS = 5.0  # a counterparty waits so long for our answer to what it tells us
+BALANCE_FEN = 100_000
+
+
+class WatchedHospital(HospitalSimulator):
+    """Remembers what it refused, by number: the HIS's own word, for the oracle."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.refused: defaultdict[str, list[str]] = defaultdict(list)
+
+    def _outcome(self, operation: str, request: Request, now: datetime, fault: Fault | None) -> Fields:
+        fields = super()._outcome(operation, request, now, fault)
+        if fields["outcome"] == "refused" and operation in {"confirm_payment", "lock_bills"}:
+            number = str(request.json().get("confirm_no", ""))
+            self.refused[number].append(str(fields["code"]))
+        return fields
+
+
+class Draws:
+    """Random bytes for numbers: a stream for each piece of business, so that other business does not shift it."""
+
+    def __init__(self, seed: int, use: str) -> None:
+        self._seed, self._use = seed, use
+        self._drawn: Counter[str] = Counter()
+
+    def __call__(self, length: int) -> bytes:
+        name = current_business() or current_life().name
+        data = b""
+        while len(data) < length:
+            self._drawn[name] += 1
+            text = f"{self._seed}/{self._use}/{name}/{self._drawn[name]}"
+            data += hashlib.blake2b(text.encode()).digest()
+        return data[:length]
+
+
+@dataclass(kw_only=True)
+class Phone:
+    """A person who pays."""
+
+    name: str
+    payer_id: UUID
+    open_id: str
+    patients: dict[str, UUID]  # HIS id → our id
+    draw: random.Random
+
+
+@dataclass(kw_only=True)
+class World:
+    scheduler: Scheduler
+    postgres: Postgres
+    day: Day
+    faults: Faults
+    pay: WechatPaySimulator
+    his: WatchedHospital
+    chat: WechatPlatformSimulator
+    network: Network
+    bells: Bells
+    tokens: MemoryTokenStore
+    keyring: Keyring
+    ids: Ids
+    nonces: Draws
+    mini: App = field(init=False)
+    official: App = field(init=False)
+    institution_id: UUID = field(init=False)
+    servers: list[Program] = field(default_factory=list)
+    workers: list[Program] = field(default_factory=list)
+    phones: list[Phone] = field(default_factory=list)
+    asked: dict[str, tuple[str, ...]] = field(default_factory=dict)  # order → bills, as the phones know it
+    mistakes: list[str] = field(default_factory=list)  # what our programs logged as errors of their own
+
+    @classmethod
+    def build(cls, scheduler: Scheduler, postgres: Postgres) -> World:
+        seed, clock = scheduler.seed, scheduler.clock
+        faults = Faults(seed=seed)
+        pay = WechatPaySimulator(clock=clock, faults=faults, seed=seed)
+        his = WatchedHospital(clock=clock, faults=faults, seed=seed)
+        chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=seed)
+        day = Day.of(seed, faults.catalogue.values())
+        pay.refund_delay = timedelta(seconds=day.refund_delay_seconds)
+        his.no_lock, his.no_events, his.weak = day.no_lock, day.no_events, day.weak
+        his.confirm_unit, his.lock_seconds = day.confirm_unit, day.lock_seconds
+        draws = Draws(seed, "ids")
+        return cls(
+            scheduler=scheduler,
+            postgres=postgres,
+            day=day,
+            faults=faults,
+            pay=pay,
+            his=his,
+            chat=chat,
+            network=Network(scheduler, {PAY_URL: pay, HIS_URL: his, CHAT_URL: chat}),
+            bells=Bells(scheduler, postgres),
+            tokens=MemoryTokenStore(clock=clock),
+            keyring=Keyring(
+                current="k1", keys={"k1": b"1" * 32}, lookup_key=b"2" * 32, random_bytes=Draws(seed, "seal")
+            ),
+            ids=Ids(clock, draws),
+            nonces=Draws(seed, "nonce"),
+        )
+
+    # ------------------------------------------------------------ programs
+
+    def services(self, life: Life) -> Services:
+        """What one life of a program is made of."""
+        return build_services(
+            clock=self.scheduler.clock,
+            ids=self.ids,
+            keyring=self.keyring,
+            transport=self.network.transport(life),
+            tokens=self.tokens,
+            limiter=MemoryLimiter(clock=self.scheduler.clock),
+            background=BoundedBackground(),
+            public_url=PUBLIC_URL,
+            program=str(life),
+            nonce=lambda: self.nonces(16).hex(),
+        )
+
+    async def _serve(self, life: Life) -> None:
+        life.things["services"] = self.services(life)
+        life.things["ready"] = True
+
+    async def _work(self, life: Life) -> None:
+        services = self.services(life)
+        life.things["services"] = services
+        for loop in loops(services):
+            life.spawn(self._loop(loop, services))
+
+    async def _loop(self, loop: Loop, services: Services) -> None:
+        """scheduler.worker.run_loop, with bells in the place of naps."""
+        while True:
+            try:
+                worked = await run_once(loop, services)
+            except Exception as error:
+                self.mistake(f"loop {loop.table}", error)
+                await asyncio.sleep(ERROR_PAUSE_SECONDS)
+                continue
+            if not worked:
+                await self.bells.wait(loop.table)
+
+    def open(self) -> None:
+        """Start all programs; from now on things go wrong."""
+        for name, rate in self.day.rates.items():
+            self.faults.rate(name, rate)
+        self.scheduler.chaos = self.day.chaos
+        self.network.weather = self.day.weather
+        for number in range(self.day.servers):
+            self.servers.append(Program(self.scheduler, self.postgres, f"server{number + 1}", self._serve))
+        for number in range(self.day.workers):
+            self.workers.append(Program(self.scheduler, self.postgres, f"worker{number + 1}", self._work))
+        for program in (*self.servers, *self.workers):
+            program.start()
+
+    def mistake(self, where: str, error: BaseException) -> None:
+        """An error that a program met and did not expect."""
+        name = type(error).__name__
+        self.scheduler.counts[f"error in a program: {name}"] += 1
+        if not self._is_weather(error):
+            self.mistakes.append(f"{where}: {error!r}")
+
+    def _is_weather(self, error: BaseException) -> bool:
+        """A broken database connection, or a lock that was waited for in vain."""
+        import asyncpg
+
+        broken = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+        return isinstance(error, broken) and self.day.chaos.lose > 0
+
+    # ------------------------------------------------------------ set-up
+
+    async def furnish(self) -> None:
+        """What an operator enters, and the people."""
+        life = self.scheduler.new_life("setup")
+        self.postgres.open(life)
+        await life.spawn(self._furnish(life), key="setup")
+
+    async def _furnish(self, life: Life) -> None:
+        services = self.services(life)
+        setup = Setup(self.ids, self.keyring)
+        settings = {
+            "merge": self.day.merge,
+            "insured_online": "second_tap" if self.day.insured else "blocked",
+            "poll_seconds": 300,
+        }
+        self.institution_id = await setup.institution(code="renhe", name_zh="仁和医院", settings=settings)
+        his = self.his
+        site = await setup.hospital_site(
+            self.institution_id,
+            base_url=HIS_URL,
+            params={"key_id": his.key_id, "secret": his.keys[his.key_id]},
+            capabilities={
+                "lock": not his.no_lock,
+                "lock_query": not his.no_lock,
+                "events": not his.no_events,
+                "confirm_unit": his.confirm_unit,
+                "poll_bills": self.day.polls,
+            },
+        )
+        his.events_url = f"{PUBLIC_URL}/his/v1/events/{site.event_token}"
+        self.official = self.chat.add_official_account("仁和医院")
+        self.mini = self.chat.add_mini_program("仁和医院缴费", pages={"pages/payment/index", "pages/bills/index"})
+        self.chat.link(self.official.app_id, self.mini.app_id)
+        for app, platform in ((self.official, "wechat_service"), (self.mini, "wechat_miniprogram")):
+            template = self.chat.add_template(app.app_id, "缴费通知", TEMPLATE_FIELDS, long_term=True)
+            entry = json.dumps({"id": template, "fields": {"thing1": "title", "amount2": "amount", "thing3": "note"}})
+            await setup.chat_account(
+                self.institution_id,
+                platform=platform,
+                app_id=app.app_id,
+                params={"secret": app.secret, "base_url": CHAT_URL, "miniprogram_app_id": self.mini.app_id},
+                templates={kind.value: entry for kind in MessageKind},
+            )
+        merchant = self.pay.add_merchant(
+            MCHID, appids={self.mini.app_id, self.official.app_id}, balance_fen=BALANCE_FEN
+        )
+        account = await setup.merchant_account(
+            self.institution_id,
+            channel="wechatpay",
+            merchant_no=MCHID,
+            params={
+                "app_ids": f"{self.mini.app_id} {self.official.app_id}",
+                "merchant_private_key": merchant.private_key_pem,
+                "merchant_serial": merchant.serial_no,
+                "api_v3_key": str(merchant.api_v3_key),
+                "public_key_id": self.pay.public_key.serial,
+                "public_key": self.pay.public_key.public_pem,
+                "base_url": PAY_URL,
+            },
+        )
+        await setup.payment_method(
+            self.institution_id, merchant_account_id=account.id, code=METHOD, app_id=self.mini.app_id
+        )
+        await self._invite(services, "daughter", "19900000011", (ELDER,))
+        await self._invite(services, "elder", "19900000001", (ELDER,))
+        await self._invite(services, "mother", "19900000002", (INFANT,))
+        await self._invite(services, "labourer", "19900000005", (LABOURER,))
+
+    async def _invite(self, services: Services, name: str, phone: str, patients: tuple[str, ...]) -> None:
+        """Somebody who follows the account, has opened the mini program and bound these patients."""
+        user = self.chat.add_user(name, phone=phone)
+        self.chat.follow(user, self.official.app_id)
+        open_id = self.chat.open_id(user, self.mini.app_id)
+        payer_id = None
+        for app_id in (self.official.app_id, self.mini.app_id):
+            account = await services.institutions.chat_account_by_app(self.institution_id, app_id)
+            identity = ChatIdentity(open_id=self.chat.open_id(user, app_id), union_id=self.chat.union_id(user))
+            payer = await services.patients.payer_for(account, identity, language="zh")
+            payer_id = payer.id
+        assert payer_id is not None
+        bound = {}
+        for his_patient_id in patients:
+            person = self.his.patients[his_patient_id]
+            type_, value = person.identifiers[0]
+            patient = await services.patients.bind(
+                payer,
+                name=person.name,
+                identifier=Identifier(type=IdentifierType(type_), value=value),
+                phone=phone,
+            )
+            bound[his_patient_id] = patient.patient_id
+        self.phones.append(
+            Phone(
+                name=name,
+                payer_id=payer_id,
+                open_id=open_id,
+                patients=bound,
+                draw=random.Random(f"{self.day.seed}/phone/{name}"),
+            )
+        )
+
+    # ------------------------------------------------------------ what counterparties send to us
+
+    def deliver(self) -> None:
+        """From now on whatever a counterparty schedules goes out when its time has come."""
+        for simulator in (self.pay, self.his):
+            self._watch(simulator, simulator.deliveries)
+
+    def _watch(self, simulator: Delivers, deliveries: Deliveries) -> None:
+        schedule = deliveries.schedule
+        clock, loop = self.scheduler.clock, self.scheduler.loop
+
+        def watched(**options: Any) -> None:
+            schedule(**options)
+            seconds = max((options["due_at"] - clock.now()).total_seconds(), 0.0)
+            loop.call_later(seconds, go)
+
+        def go() -> None:
+            self.scheduler.world.spawn(deliver_one(simulator, self._post))
+
+        deliveries.schedule = watched  # type: ignore[method-assign]
+
+    async def _post(self, url: str, request: Request) -> Response:
+        """A counterparty tells our server something. Raises NeverConnected, ConnectionLost."""
+        _, kind, token = urlsplit(url).path.rsplit("/", 2)
+        there, back = self.network.seconds("inbound", token)
+
+        async def receive(life: Life) -> Response:
+            inbounds = life.things["services"].inbounds
+            handle = inbounds.receive_notice if kind == "n" else inbounds.receive_event
+            answer = await handle(token, request.headers, request.body)
+            return Response(status=answer.status, body=answer.body)
+
+        await asyncio.sleep(there)
+        try:
+            async with asyncio.timeout(DELIVERY_SECONDS):
+                response = await self.request(receive, key=f"inbound/{self._sequence('inbound')}")
+                await asyncio.sleep(back)
+        except TimeoutError:
+            raise ConnectionLost("no answer in time") from None
+        self.scheduler.counts[f"told us, answered {response.status}"] += 1
+        return response
+
+    async def request(self, work: Callable[[Life], Awaitable[T]], *, key: str) -> T:
+        """A request to one of the servers. Raises NeverConnected, ConnectionLost; errors of ours become Broken."""
+        number = int(chance(self.day.seed, "server", key) * len(self.servers))
+        try:
+            return await self.servers[number].call(work, key=key)
+        except (NeverConnected, ConnectionLost):
+            raise
+        except Exception as error:
+            from core.errors import RequestError
+
+            if isinstance(error, RequestError):
+                raise
+            self.mistake("request", error)
+            raise ConnectionLost("500") from error
+
+    def _sequence(self, name: str) -> int:
+        self.scheduler.counts[f"_{name}"] += 1
+        return self.scheduler.counts[f"_{name}"]
+
+    # ------------------------------------------------------------ the end of the day
+
+    def calm(self) -> None:
+        """Nothing goes wrong any more."""
+        self.faults.clear()
+        self.scheduler.chaos = Chaos(seed=self.day.seed)
+        self.network.weather = Weather()
+
+    async def rest(self, within: timedelta) -> bool:
+        """Let time pass until nothing is due; False when it does not come to that in time."""
+        clock = self.scheduler.clock
+        end = clock.now() + within
+        tables = [table for table in DUE if table != ENDLESS]
+        while clock.now() < end:
+            moments = [self.bells.next_due(*tables)]
+            moments += [pile.next_due_at() for pile in (self.pay.deliveries, self.his.deliveries)]
+            next_at = min((moment for moment in moments if moment is not None), default=None)
+            if next_at is None:
+                return True
+            await asyncio.sleep(max((next_at - clock.now()).total_seconds(), 0.0) + 5.0)
+        return False
+
+    def staff(self) -> None:
+        """People do what only people can: settle what the HIS did not know, name another account for a refund."""
+        for number, confirm in list(self.his.confirms.items()):
+            if confirm.state == "unclear":
+                self.his.resolve(number, book=chance(self.day.seed, "resolve", number) < 0.5)
+        for (mchid, number), refund in list(self.pay.refunds.items()):
+            if refund.state == "ABNORMAL":
+                self.pay.handle_abnormal(mchid, number)
+
+
+class MistakesLogged(logging.Handler):
+    """Errors that our programs catch and log are mistakes all the same."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            self._world.mistake(record.getMessage() + str(getattr(record, "fields", "")), error)
+        else:
+            self._world.mistakes.append(record.getMessage())
