@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -119,7 +120,11 @@ def hospital_check(
 @app.command()
 def version() -> None:
     """Print which version this is."""
-    typer.echo(f"zhenfu {installed_version('zhenfu')} (Python {sys.version.split()[0]})")
+    try:
+        number = installed_version("zhenfu")
+    except PackageNotFoundError:
+        number = "from a checkout that is not installed"
+    typer.echo(f"zhenfu {number} (Python {sys.version.split()[0]})")
 
 
 def _report(text: str, fine: bool) -> None:
