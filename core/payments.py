@@ -55,16 +55,17 @@ from core.ports import (
     TradeOrder,
 )
 from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, LockStatus, PaymentStatus, ProofKind
-from core.tenancy import scoped
+from core.tenancy import across_institutions, scoped
 from core.transactions import atomically, rows, transaction, violated
 
-LEASE = timedelta(seconds=60)
-"""How long a request works on the payment it has begun; HIS and channel deadlines together stay below."""
+LEASE = timedelta(seconds=90)
+"""How long a request holds the payment it has begun before it must say again that it is still at it."""
 
 RESUME_LEFT = timedelta(seconds=30)
 """A pay sheet with less life than this is not handed out again."""
 
 CASE_AFTER = timedelta(minutes=30)
+PAGE_ASKS_EVERY = timedelta(seconds=3)
 LOCK_ASKED_SECONDS = 900
 IDEMPOTENCY_LIFE = timedelta(days=7)
 DESCRIPTION = "门诊缴费"
@@ -185,9 +186,9 @@ class Payments:
             return started
         if payment.status is PaymentStatus.PAID:
             raise AlreadyPaid(order_no=payment.order_no)
-        if payment.status is PaymentStatus.CREATED:
+        if payment.status is PaymentStatus.CREATED and self._is_leased(payment):
             raise StillWorking()
-        return None  # it has ended without being paid: the same key may begin anew
+        return None  # it has ended without being paid, or nobody is at it any more: the same key may begin anew
 
     def _handed_out(self, payment: Payment) -> Started | None:
         """The pay sheet that exists already, if it lives long enough to be used."""
@@ -266,7 +267,8 @@ class Payments:
         if ended.status not in OPEN_PAYMENT:
             return
         if not wanted.despite_open:
-            until = ended.expires_at or self.outside.clock.now() + timedelta(minutes=5)
+            account = await self.institutions.merchant(ended.institution_id, ended.merchant_account_id)
+            until = self._absent_from(ended, self.outside.channels[account.channel])
             raise PaymentOpenElsewhere(until=f"{shanghai(until + timedelta(minutes=1)):%H:%M}")
         # The patient goes on knowingly; should both be paid, the second is surplus and returned by itself.
         await (
@@ -333,21 +335,22 @@ class Payments:
                         due_at=now + LEASE,
                     )
             async with transaction() as connection:
-                await rows(
+                kept = await rows(
                     connection,
                     "INSERT INTO idempotency_record (id, institution_id, actor, route, key, request_digest, payment_id,"
-                    " lease_until, answer_enc, created_at) VALUES ($1, $2, $3, 'payments.start', $4, $5, $6, $7, '', $8)"
-                    " ON CONFLICT ON CONSTRAINT idempotency_record_once"
-                    " DO UPDATE SET payment_id = excluded.payment_id, lease_until = excluded.lease_until RETURNING id",
+                    " created_at) VALUES ($1, $2, $3, 'payments.start', $4, $5, $6, $7)"
+                    " ON CONFLICT ON CONSTRAINT idempotency_record_once DO UPDATE SET payment_id = excluded.payment_id"
+                    " WHERE idempotency_record.request_digest = excluded.request_digest RETURNING id",
                     self.outside.ids.uuid(),
                     wanted.institution_id,
                     str(wanted.payer_id),
                     wanted.key,
                     wanted.digest,
                     payment_id,
-                    now + LEASE,
                     now,
                 )
+            if not kept:
+                raise IdempotencyConflict()
             return payment
 
         try:
@@ -403,6 +406,7 @@ class Payments:
         lines = await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
         for lock in await scoped(payment.institution_id).of(HisLock).filter(payment_id=payment.id).order_by("id"):
             group = [line for line in lines if line.confirm_no == lock.confirm_no]
+            await self._still_ours(payment)
             try:
                 grant = await self.locks.ask(
                     site,
@@ -431,6 +435,18 @@ class Payments:
                     shown_fen=payment.asked_fen, amount_fen=Fen(max(payment.asked_fen - asked + amount, 0))
                 )
         return min(ends)
+
+    async def _still_ours(self, payment: Payment) -> None:
+        """Lengthen our hold on the payment that we begin. Raises StillWorking when somebody else has taken it."""
+        now = self.outside.clock.now()
+        held = await (
+            scoped(payment.institution_id)
+            .of(Payment)
+            .filter(id=payment.id, holder=payment.holder, status=PaymentStatus.CREATED, lease_until__gt=now)
+            .update(lease_until=now + LEASE, due_at=now + LEASE)
+        )
+        if not held:
+            raise StillWorking()
 
     async def _create_at_channel(
         self,
@@ -467,12 +483,7 @@ class Payments:
             except ConfigurationError as error:
                 await send_had_no_effect("payment", payment.id, payment.institution_id)
                 await self._fail(payment, "the merchant account is not set up correctly")
-                await self.cases.open(
-                    payment.institution_id,
-                    "channel_misconfigured",
-                    account.merchant_no,
-                    details={"problem": str(error)},
-                )
+                await self._misconfigured(account, error)
                 raise ChannelUnavailable() from error
             except NotReached as error:
                 await send_had_no_effect("payment", payment.id, payment.institution_id)
@@ -504,6 +515,7 @@ class Payments:
                     raise ChannelUnavailable() from error
             else:
                 await self._pending(payment, pay)
+                await self.cases.settle(payment.institution_id, ("channel_misconfigured",), account.merchant_no)
                 return pay
         raise AssertionError("unreachable")
 
@@ -516,7 +528,9 @@ class Payments:
         async def write() -> Payment:
             current = await lock_payment(payment.order_no)
             assert current is not None
-            if current.status is PaymentStatus.CREATED:
+            if current.status is PaymentStatus.CREATED and current.close_wanted:
+                await self._set(current, due_at=self.outside.clock.now(), lease_until=None, holder="")
+            elif current.status is PaymentStatus.CREATED:
                 await self._set(
                     current,
                     status=PaymentStatus.PENDING,
@@ -551,8 +565,13 @@ class Payments:
 
     # ------------------------------------------------------------ ask and end
 
-    async def work(self, due: DueRow) -> None:
-        """Bring one open payment that we hold a step further."""
+    async def _misconfigured(self, account: MerchantAccount, error: ConfigurationError) -> None:
+        await self.cases.open(
+            account.institution_id, "channel_misconfigured", account.merchant_no, details={"problem": str(error)}
+        )
+
+    async def work(self, due: DueRow, *, counted: bool = True) -> None:
+        """Bring one open payment that we hold a step further; `counted` false: a page asked, not the schedule."""
         payment = await scoped(due.institution_id).of(Payment).get(id=due.id)
         if payment.status not in OPEN_PAYMENT:
             return
@@ -562,11 +581,13 @@ class Payments:
             return
         account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
         channel = self.outside.channels[account.channel]
+        # One that is still `created` here has lost the request that began it: nobody has its pay sheet.
+        unwanted = payment.close_wanted or payment.status is PaymentStatus.CREATED
         expired = payment.expires_at is not None and now >= payment.expires_at
         next_try = now + backoff(due.attempts)
         try:
             trade = await self.ask(payment, account, channel, now)
-            if trade.exists and not trade.ever_paid and not trade.closed and (payment.close_wanted or expired):
+            if trade.exists and not trade.ever_paid and not trade.closed and (unwanted or expired):
                 closed = await channel.close(account, payment.order_no)
                 await self.applier.apply(
                     trade_evidence(closed, source=account.channel, proof=ProofKind.AUTHENTICATED_CLOSE)
@@ -574,13 +595,17 @@ class Payments:
             elif not trade.exists:
                 next_try = min(next_try, self._absent_from(payment, channel))
                 next_try = max(next_try, now + backoff(1))
+        except ConfigurationError as error:
+            await self._misconfigured(account, error)
         except (NotReached, OutcomeUnknown, Refused):
             pass
         if payment.expires_at is not None and now >= payment.expires_at + CASE_AFTER:
             await self._open_case(payment)
         if payment.expires_at is not None and now < payment.expires_at:
             next_try = min(next_try, payment.expires_at)
-        await give_back("payment", payment.id, payment.institution_id, holder=due.holder, due_at=next_try)
+        await give_back(
+            "payment", payment.id, payment.institution_id, holder=due.holder, due_at=next_try, counted=counted
+        )
 
     async def ask(self, payment: Payment, account: MerchantAccount, channel: Channel, now: datetime) -> Trade:
         """Ask the channel and apply what it says. Raises NotReached, OutcomeUnknown or Refused."""
@@ -646,7 +671,7 @@ class Payments:
             .update(due_at=self.outside.clock.now())
         )
 
-    async def _work_now(self, payment: Payment) -> None:
+    async def _work_now(self, payment: Payment, *, counted: bool = True) -> None:
         """Take a step for an open payment unless somebody else is at it."""
         due = await take(
             "payment",
@@ -657,7 +682,7 @@ class Payments:
             lease=LEASE,
         )
         if due is not None:
-            await self.work(due)
+            await self.work(due, counted=counted)
 
     async def cancel(self, payer_id: UUID, institution_id: UUID, order_no: str) -> Payment:
         """The payer has closed the pay sheet. Raises NotFound."""
@@ -673,10 +698,12 @@ class Payments:
         return payment
 
     async def refreshed(self, payer_id: UUID, institution_id: UUID, order_no: str) -> Payment:
-        """The payment after asking the channel once, if it is open and nobody is asking; silence changes nothing."""
+        """The payment after asking the channel once, if it is open and nobody asked just now; silence changes nothing."""
         payment = await self.of_payer(payer_id, institution_id, order_no)
-        if payment.status is PaymentStatus.PENDING:
-            await self._work_now(payment)
+        if payment.status is PaymentStatus.PENDING and await self.outside.limiter.allow(
+            f"ask:{order_no}", limit=1, per=PAGE_ASKS_EVERY
+        ):
+            await self._work_now(payment, counted=False)
             payment = await self.of_payer(payer_id, institution_id, order_no)
         return payment
 
@@ -700,12 +727,13 @@ class Payments:
 
     async def forget_old_keys(self) -> int:
         """Delete idempotency records past their life; returns how many."""
-        async with transaction() as connection:
-            gone = await rows(
-                connection,
-                "DELETE FROM idempotency_record WHERE created_at < $1 AND institution_id IS NOT NULL RETURNING id",
-                self.outside.clock.now() - IDEMPOTENCY_LIFE,
-            )
+        with across_institutions("an old key is old wherever it was used"):
+            async with transaction() as connection:
+                gone = await rows(
+                    connection,
+                    "DELETE FROM idempotency_record WHERE created_at < $1 RETURNING id",
+                    self.outside.clock.now() - IDEMPOTENCY_LIFE,
+                )
         return len(gone)
 
     async def bill_ended_elsewhere(self, institution_id: UUID, branch: str, his_bill_id: str) -> list[Payment]:

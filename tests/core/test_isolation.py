@@ -1,0 +1,310 @@
+"""No statement reaches into another institution: the whole story and every service method on a watching connection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import fields
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tortoise.exceptions import DoesNotExist
+
+from core.errors import NotFound, PatientNotBound, RequestError
+from core.evidence import Evidence, refund_evidence
+from core.models import Message, Payment, StaffCase
+from core.money import Fen
+from core.ports import Identifier, IdentifierType, MessageKind, RefundState, RefundTrade, Scene
+from core.services import Services
+from core.states import LineStatus, PaymentStatus, ProofKind
+from core.tenancy import across_institutions, scoped
+from runtime.database import database
+from scheduler.loops import claim_due, loops
+from tests.support.house import METHOD, House
+from tests.support.isolation import NotScoped, Watch, tenant_tables, unscoped, watched_connection
+from tests.support.postgres import Database
+
+
+@pytest.fixture
+async def watch(database: Database) -> AsyncIterator[Watch]:
+    """The models on a connection that refuses unscoped statements."""
+    watch = Watch()
+    async with opened(database.app_dsn, watch):
+        yield watch
+
+
+def opened(url: str, watch: Watch) -> Any:
+    return database(url, connection_class=watched_connection(watch))
+
+
+# ---------------------------------------------------------------- the watcher itself
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM payment WHERE id = $1",
+        'SELECT "id" FROM "payment" WHERE "order_no"=$1',
+        "SELECT institution_id FROM payment",
+        "SELECT * FROM payment WHERE institution_id IS NOT NULL",
+        "SELECT * FROM payment WHERE reason = 'institution_id = $1'",
+        "UPDATE payment SET institution_id = $1 WHERE id = $2",
+        "DELETE FROM idempotency_record WHERE created_at < $1",
+        "INSERT INTO transfer (id, kind) VALUES ($1, $2)",
+        "SELECT * FROM payment p JOIN payment_line l ON l.payment_id = p.id WHERE p.institution_id = $1",
+        "SELECT * FROM payment WHERE institution_id = $1 AND id IN (SELECT payment_id FROM refund WHERE id = $2)",
+        "INSERT INTO message (id, institution_id) SELECT id, institution_id FROM payment",
+        "WITH x AS (SELECT id FROM refund WHERE due_at < $1) UPDATE refund t SET holder = '' FROM x WHERE t.id = x.id",
+    ],
+)
+def test_a_statement_that_names_no_institution_is_found(sql: str) -> None:
+    assert unscoped(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM payment WHERE institution_id = $1 AND id = $2",
+        'SELECT "id" FROM "payment" WHERE "institution_id"=$1 AND "order_no"=$2 FOR NO KEY UPDATE',
+        'SELECT COUNT(*) FROM "binding" WHERE "institution_id"=\'0196a3c5-0000-7000-8000-000000000000\'',
+        "UPDATE payment SET status = $3 WHERE institution_id = $1 AND id = $2",
+        "INSERT INTO transfer (id, institution_id, kind) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        "SELECT * FROM payment p JOIN refund r ON r.institution_id = $1 WHERE p.institution_id = $1",
+        "SELECT * FROM institution WHERE code = $1",
+        "SELECT 1",
+        "BEGIN;",
+    ],
+)
+def test_a_statement_that_names_its_institution_passes(sql: str) -> None:
+    assert not unscoped(sql)
+
+
+def test_the_tenants_tables_are_known() -> None:
+    assert {"payment", "payment_line", "payment_event", "transfer", "message", "inbound", "patient"} <= tenant_tables()
+    assert not {"institution", "deployment", "unverified_inbound"} & tenant_tables()
+
+
+async def test_the_connection_refuses_before_anything_is_sent(watch: Watch) -> None:
+    with pytest.raises(NotScoped):
+        await Payment.all()
+    with pytest.raises(NotScoped):
+        await Payment.filter(id=uuid4()).update(method="x")
+    with pytest.raises(NotScoped):
+        await Message.filter(payment_id=uuid4()).count()
+    assert sum(watch.violations.values()) == 3
+    assert await scoped(uuid4()).of(Payment).all() == []
+    with across_institutions("a test looks"):
+        assert await Payment.all() == []
+    with pytest.raises(NotScoped):
+        await Payment.all()
+    assert watch.reasons == {"a test looks": 1}
+
+
+# ---------------------------------------------------------------- every service method
+
+
+def public_methods() -> dict[str, tuple[type[Any], str]]:
+    """Every coroutine method that programs may call on Services."""
+    found = {}
+    hints = inspect.get_annotations(Services, eval_str=True)
+    for part in fields(Services):
+        kind = hints[part.name]
+        if part.name != "outside":
+            for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction):
+                if not name.startswith("_") and method.__module__.startswith("core."):
+                    found[f"{part.name}.{name}"] = (kind, name)
+    return found
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the service methods that were called."""
+    seen: set[str] = set()
+
+    def noted(label: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(method)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            seen.add(label)
+            return await method(*arguments, **named)
+
+        return call
+
+    for label, (kind, name) in public_methods().items():
+        monkeypatch.setattr(kind, name, noted(label, getattr(kind, name)))
+    return seen
+
+
+async def with_claims(house: House) -> None:
+    """What the worker does with what is due now, the asking for new bills too."""
+    for loop in loops(house.services):
+        for row in await claim_due(loop, house.services):
+            await loop.work(row)
+
+
+async def look(model: type[Any], **wanted: Any) -> list[Any]:
+    with across_institutions("a test looks"):
+        return list(await model.filter(**wanted).order_by("id"))
+
+
+async def odd_amount(house: House, order_no: str) -> None:
+    """The channel says that it took another amount than was asked."""
+    payment = await house.payment(order_no)
+    facts = {"ever_paid": True, "paid_fen": 650, "paid_at": house.clock.now().isoformat(), "channel_trade_no": "T1"}
+    await house.services.applier.apply(
+        Evidence(
+            order_no=payment.order_no,
+            kind="trade",
+            source="wechatpay",
+            proves="paid",
+            proof_kind=ProofKind.VERIFIED_NOTICE,
+            facts=facts,
+        )
+    )
+
+
+async def test_every_service_method_names_its_institution(watch: Watch, called: set[str]) -> None:
+    house = await House.build(settings={"merge": True, "insured_online": "second_tap"})
+    services, here = house.services, house.institution_id
+    payer = await house.payer()
+    patient = await house.bound(payer)
+
+    # who and where
+    await services.institutions.profile_by_code("renhe")
+    await services.institutions.all_sites()
+    await services.institutions.all_merchants()
+    await services.institutions.all_chat_accounts()
+    assert [
+        m.code for m in await services.institutions.methods(here, scene=Scene.MOBILE, app_id=house.mini_app_id)
+    ] == [METHOD]
+    assert [bound.patient_id for bound in await services.patients.bound(payer)] == [patient]
+    with pytest.raises(RequestError):
+        await services.patients.bind(
+            payer, name="查无此人", identifier=Identifier(type=IdentifierType.PASSPORT, value="E1"), phone="1"
+        )
+
+    # bills
+    bill, second = house.bill(), house.bill(total_fen=100)
+    await services.bills.unpaid(here, payer.id, patient)
+    await services.bills.detail(here, payer.id, patient, "", bill)
+    await services.bills.paid(here, payer.id, patient)
+    await house.settle()
+    await with_claims(house)
+    (site,) = await services.institutions.sites(here)
+    await services.new_bills.announce(site, bill)
+
+    # cancelled, resumed, refreshed, paid in one go
+    cancelled = await house.start(payer, patient, bill)
+    assert (await house.start(payer, patient, bill)).order_no == cancelled.order_no
+    assert (await services.payments.cancel(payer.id, here, cancelled.order_no)).status is PaymentStatus.CLOSED
+    merged = await house.start(payer, patient, bill, bills=(("", bill), ("", second)), shown_fen=8750)
+    payment = await house.payment(merged.order_no)
+    await services.payments.ask_soon(payment)
+    assert (await services.payments.refreshed(payer.id, here, merged.order_no)).status is PaymentStatus.PENDING
+    house.pay_sheet(merged)
+    await house.settle()
+    await with_claims(house)
+    assert {line.status for line in await house.lines(merged.order_no)} == {LineStatus.CONFIRMED}
+    assert [row.order_no for row in await services.payments.paid_list(payer.id, here, [patient])] == [merged.order_no]
+    with pytest.raises(RequestError):
+        await house.start(payer, patient, bill)
+
+    # refused by the HIS, returned, seen in a case
+    refused = await house.start(payer, patient, house.bill(total_fen=300))
+    house.pay_sheet(refused)
+    house.faults.script("hospital.refuses_confirm")
+    house.faults.script("wechatpay.refund_closed")
+    await house.settle(within=timedelta(days=5))
+    assert {line.status for line in await house.lines(refused.order_no)} == {LineStatus.RETURNED}
+    external = RefundTrade(refund_no="50300", order_no=merged.order_no, state=RefundState.REFUNDED, amount_fen=Fen(100))
+    await services.applier.apply(
+        refund_evidence(external, merged.order_no, source="wechatpay", proof=ProofKind.VERIFIED_NOTICE)
+    )
+    (case,) = await look(StaffCase)
+    await services.cases.settle(here, ("external_refund",), case.subject)
+
+    # ended at the window
+    open_bill = house.bill(total_fen=500)
+    at_window = await house.start(payer, patient, open_bill)
+    house.his.window_pay(open_bill, force=True)
+    await house.settle()
+    assert (await house.payment(at_window.order_no)).status is PaymentStatus.CLOSED
+    await services.payments.bill_ended_elsewhere(here, "", open_bill)
+
+    # a lock whose answer was lost, a channel that was never reached, wrong money
+    house.faults.script("hospital.answer_lost", times=2)
+    with pytest.raises(RequestError):
+        await house.start(payer, patient, house.bill(total_fen=600))
+    await house.settle()
+    house.faults.clear()
+    odd = await house.start(payer, patient, house.bill(total_fen=700))
+    await odd_amount(house, odd.order_no)
+    house.clock.advance(timedelta(hours=25))
+    await house.settle(within=timedelta(minutes=1))
+
+    # what cannot be trusted, and what is about nobody
+    (account,) = await services.institutions.all_merchants()
+    token = account.notify_url.rpartition("/")[2]
+    await services.inbounds.receive_notice(token, {}, b"{}")
+    with pytest.raises(NotFound):
+        await services.inbounds.receive_notice("nobody", {}, b"{}")
+    with pytest.raises(NotFound):
+        await services.inbounds.receive_event("nobody", {}, b"{}")
+    house.his.send_probe()
+    await house.step()
+
+    # the rest, by hand
+    await services.payments.forget_old_keys()
+    await services.messages.enqueue(payment, MessageKind.PAID, dedup_key="x", values={})
+    await services.messages.enqueue_for(here, payer.id, MessageKind.PAID, dedup_key="y", values={})
+    await services.cases.open(here, "k", "s")
+    await services.patients.payers_of(here, "", payment.his_patient_id)
+    await services.patients.unbind(payer, patient)
+    await with_claims(house)
+
+    assert not watch.violations
+    assert set(public_methods()) - called == set(), "a new service method: walk it here"
+    assert watch.institutions == {here}
+    touched = tenant_tables() - set(watch.tables)
+    assert touched == set(), "a table that this story does not touch"
+
+
+async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> None:
+    house = await House.build()
+    payer = await house.payer()
+    patient = await house.bound(payer)
+    started = await house.start(payer, patient, house.bill())
+    payment = await house.payment(started.order_no)
+    other = await house.setup.institution(code="anhe", name_zh="安和医院")
+    services = house.services
+    for attempt in (
+        services.bills.unpaid(other, payer.id, patient),
+        services.patients.check_bound(other, payer.id, patient),
+    ):
+        with pytest.raises(PatientNotBound):
+            await attempt
+    for hidden in (
+        services.payments.of_payer(payer.id, other, started.order_no),
+        services.payments.cancel(payer.id, other, started.order_no),
+        services.payments.refreshed(payer.id, other, started.order_no),
+        services.institutions.chat_account_by_app(other, house.mini_app_id),
+    ):
+        with pytest.raises(NotFound):
+            await hidden
+    for absent in (
+        services.institutions.site(other, house.site_id),
+        services.institutions.merchant(other, house.merchant_account_id),
+        services.patients.masked_name(other, patient),
+        services.applier.return_lines(payment.id, other),
+    ):
+        with pytest.raises(DoesNotExist):
+            await absent
+    assert await services.institutions.sites(other) == []
+    assert await services.institutions.methods(other, scene=Scene.MOBILE, app_id=house.mini_app_id) == []
+    assert await services.patients.his_ids(other, patient) == []
+    assert await services.patients.payers_of(other, "", payment.his_patient_id) == []
+    assert await services.payments.paid_list(payer.id, other, [patient]) == []
+    assert await services.payments.bill_ended_elsewhere(other, "", "any") == []
+    assert (await house.payment(started.order_no)).status is PaymentStatus.PENDING
