@@ -3,7 +3,7 @@
 import { $, clockText, h, replace, whenChanged, whenText } from "./dom.js";
 import { MiniProgram } from "./mini.js";
 
-const BANNER_MILLISECONDS = 8000;
+const BANNER_MILLISECONDS = 6000;
 const ICONS = { service: "院", miniprogram: "信" };
 
 export class Phone {
@@ -13,6 +13,7 @@ export class Phone {
     this.screen = $("phone-screen");
     this.banner = $("phone-banner");
     this.now = () => new Date();
+    this.screen.addEventListener("click", () => this.closeBanner());
     this.drawChats = whenChanged(() => this.#chats());
     this.drawThread = whenChanged(() => this.#thread());
   }
