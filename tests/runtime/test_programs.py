@@ -98,7 +98,7 @@ async def test_work_under_way_is_let_end_when_its_loop_is_stopped(monkeypatch: p
     monkeypatch.setattr("scheduler.worker.claim_due", claimed)
     under_way = _UnderWay()
     loop = under_way.watch(
-        Loop(table="payment", work=work, counterparty="site_id", batch_max=1, per_counterparty_max=1)
+        Loop(table="payment", work=work, counterparty="site_id", at_once_max=1, per_counterparty_max=1)
     )
     services: Any = None
     task = asyncio.create_task(run_loop(loop, services))
