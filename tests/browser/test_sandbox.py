@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -35,27 +36,29 @@ WIDER_THAN_SCREEN = "() => document.documentElement.scrollWidth - window.innerWi
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address() -> Iterator[str]:
     """`zhenfu sandbox` with a folder and ports of its own; ended by Ctrl-C."""
-    folder = tmp_path_factory.mktemp("console") / "hospital"
-    for part in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-        part.chmod(0o755)  # PostgreSQL's unprivileged user must reach it when root runs the tests
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runtime.cli", "sandbox", "--folder", str(folder), "--port", "0"],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    try:
-        assert line.startswith("http://127.0.0.1:"), f"no address: {line}"
-        yield line
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (0, "")
+    # Beside pytest's own folders: each run of root's closes those to PostgreSQL's unprivileged user.
+    with tempfile.TemporaryDirectory(prefix="zhenfu-console-") as folder:
+        Path(folder).chmod(0o755)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runtime.cli", "sandbox", "--folder", f"{folder}/hospital", "--port", "0"],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        try:
+            if line:
+                yield line
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        assert line.startswith("http://127.0.0.1:"), errors
+        assert process.returncode == 0, errors
+        assert errors == ""
 
 
 @dataclass
