@@ -27,7 +27,7 @@ NOON = datetime(2026, 5, 6, 4, 0, tzinfo=UTC)
 FILL: dict[str, Any] = {
     "character varying": "",
     "text": "",
-    "integer": 0,
+    "integer": 1,
     "bigint": 0,
     "boolean": False,
     "jsonb": "{}",
@@ -57,6 +57,8 @@ class Books:
                 row.setdefault(column, uuid4())
             else:
                 row[column] = FILL[kind]
+        if table == "hospital_site":
+            row |= {"deadline_seconds": 10, "calls_max": 8}
         row |= values
         self.connection.execute(
             sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
@@ -566,6 +568,23 @@ def test_every_reference_between_tenants_tables_carries_the_institution(books: B
     loose = {(row["table_name"], row["column_name"]) for row in pointing} - referenced
     # An account of a channel or a HIS: which table it is in depends on the message's source.
     assert loose == {("inbound", "account_id"), ("unverified_inbound", "account_id")}
+
+
+# ---------------------------------------------------------------- accounts
+
+
+@pytest.mark.parametrize("changes", [{"merchant_no": "2"}, {"channel": "wechatpay"}])
+def test_a_merchant_number_is_never_changed(books: Books, changes: dict[str, str]) -> None:
+    account_id = books.insert("merchant_account", channel="alipay", merchant_no="1", notify_token="b")
+    with books.refused(errors.CheckViolation, "merchant_account_number_fixed"):
+        books.update("merchant_account", account_id, **changes)
+    books.update("merchant_account", account_id, enabled=True, merchant_no="1")
+
+
+@pytest.mark.parametrize("changes", [{"deadline_seconds": 0}, {"deadline_seconds": 61}, {"calls_max": 0}])
+def test_a_hospital_has_sensible_limits(books: Books, changes: dict[str, int]) -> None:
+    with books.refused(errors.CheckViolation, "hospital_site_limits"):
+        books.insert("hospital_site", **{"branch": "east", "event_token": "b", **changes})
 
 
 # ---------------------------------------------------------------- states

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -112,17 +112,23 @@ async def rows(module_database: Database) -> AsyncIterator[Rows]:
 
 
 async def a_claim(
-    *, k: int = 100, batch: int = 100, now: datetime = NOON, holder: str = "me", **options: Any
+    *,
+    k: int = 100,
+    batch: int = 100,
+    now: datetime = NOON,
+    holder: str = "me",
+    table: str = "inbound",
+    skip: Sequence[UUID] = (),
 ) -> list[DueRow]:
     return await claim(
-        "inbound",
+        table,
         now=now,
         holder=holder,
         lease=LEASE,
         batch_max=batch,
         counterparty="account_id",
         per_counterparty_max=k,
-        **options,
+        skip=skip,
     )
 
 
@@ -170,9 +176,8 @@ async def test_a_counterparty_whose_breaker_is_open_is_skipped(rows: Rows) -> No
 async def test_a_claimed_row_is_ours_until_the_lease_ends_and_then_somebody_elses(rows: Rows) -> None:
     row_id = await rows.due(attempts=4)
     (mine,) = await a_claim(holder="me")
-    assert mine == DueRow(
-        id=row_id, institution_id=rows.institution_id, attempts=5, lease_until=NOON + LEASE, holder="me"
-    )
+    assert (mine.id, mine.institution_id, mine.holder) == (row_id, rows.institution_id, "me")
+    assert (mine.attempts, mine.lease_until) == (5, NOON + LEASE)
     stored = await Inbound.get(id=row_id)
     assert (stored.lease_until, stored.due_at, stored.holder, stored.attempts) == (NOON + LEASE, NOON + LEASE, "me", 5)
     assert await a_claim(now=NOON + LEASE - timedelta(microseconds=1), holder="you") == []
@@ -205,6 +210,22 @@ async def test_a_row_that_another_transaction_works_on_is_passed_over_without_wa
             assert [row.id for row in await asyncio.wait_for(a_claim(), 2)] == [free]
     finally:
         await other.close()
+
+
+async def test_a_row_that_was_taken_since_we_looked_is_not_taken_again(rows: Rows, module_database: Database) -> None:
+    """The slow claimer has ranked the row before the quick one commits, and locks it afterwards."""
+    with psycopg.connect(module_database.owner_dsn, autocommit=True) as owner:
+        owner.execute("CREATE VIEW slow_inbound AS SELECT * FROM inbound WHERE pg_sleep(0.2) IS NOT NULL")
+        owner.execute("GRANT SELECT, UPDATE ON slow_inbound TO zhenfu_app")
+        try:
+            row_id = await rows.due()
+            slow = asyncio.create_task(a_claim(table="slow_inbound", holder="slow"))
+            await asyncio.sleep(0.1)
+            assert [row.id for row in await a_claim(holder="quick")] == [row_id]
+            assert await slow == []
+            assert (await Inbound.get(id=row_id)).holder == "quick"
+        finally:
+            owner.execute("DROP VIEW slow_inbound")
 
 
 # ---------------------------------------------------------------- taking one
