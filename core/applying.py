@@ -42,6 +42,7 @@ HELD_RETURN_AFTER = timedelta(hours=24)
 DEAD_REFUND_PAUSE = timedelta(minutes=10)
 STUCK_REFUND_PAUSE = timedelta(hours=1)
 REFUND_CHAIN_MAX = 20
+REFUND_CASES = ("refund_stuck", "refund_blocked", "refund_outcome_unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,8 @@ class Applier:
             if inserted and evidence.raw:
                 await rows(
                     connection,
-                    "INSERT INTO raw_body (id, institution_id, digest, body_enc, created_at) VALUES ($1, $2, $3, $4, $5)"
-                    " ON CONFLICT ON CONSTRAINT raw_body_once DO NOTHING RETURNING id",
+                    "INSERT INTO raw_body (id, institution_id, digest, body_enc, created_at)"
+                    " VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT raw_body_once DO NOTHING RETURNING id",
                     self.outside.ids.uuid(),
                     payment.institution_id,
                     raw_digest,
@@ -322,6 +323,8 @@ class Applier:
                     payment_id=payment.id,
                     details={"was": confirmation.status.value, "now": status.value},
                 )
+                if status is ConfirmationStatus.CONFIRMED:
+                    await self._stop_unsent_refunds(payment)
             return
         now = self.outside.clock.now()
         await (
@@ -413,8 +416,7 @@ class Applier:
         back = [
             line
             for line in lines
-            if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS}
-            or (line.status is LineStatus.HELD and held_too)
+            if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS} or (line.status is LineStatus.HELD and held_too)
         ]
         if not back:
             return None
@@ -424,6 +426,7 @@ class Applier:
             for line in back:
                 await self._set_line(line, status=LineStatus.RETURNING, due_at=None)
                 await self._set_line(line, status=LineStatus.RETURNED, due_at=None)
+            await self._tell_returned(payment, back, amount, back[0].confirm_no, now)
             return None
         refund = await self._new_refund(payment, amount, cause=back[0].reason_code or back[0].status.value, due_at=now)
         for line in back:
@@ -449,18 +452,23 @@ class Applier:
                 payment, payment.id, TransferKind.RETURN_DECIDED, Account.HELD, Account.REFUND_PAYABLE, amount
             )
             await self.cases.settle(institution_id, ("wrong_amount",), payment.order_no)
+        await self._tell_returned(payment, back, amount, refund.refund_no, now)
+        return refund
+
+    async def _tell_returned(
+        self, payment: Payment, lines: Sequence[PaymentLine], amount: Fen, number: str, now: datetime
+    ) -> None:
         await self.messages.enqueue(
             payment,
             MessageKind.REFUSED_RETURNED,
-            dedup_key=f"returned:{refund.refund_no}",
+            dedup_key=f"returned:{number}",
             values={
                 "order_no": payment.order_no,
                 "amount_fen": amount,
                 "at": now.isoformat(),
-                "reason_code": refund.cause,
+                "reason_code": lines[0].reason_code,
             },
         )
-        return refund
 
     async def _new_refund(
         self, payment: Payment, amount: Fen, *, cause: str, due_at: datetime, replaces: Refund | None = None
@@ -496,6 +504,7 @@ class Applier:
                 await self.cases.open(
                     payment.institution_id, "refund_contradiction", refund.refund_no, payment_id=payment.id
                 )
+                await self._stop_unsent_refunds(payment)
             return
         said_fen = int(evidence.facts.get("amount_fen") or 0)
         if evidence.proves == RefundStatus.REFUNDED and said_fen != refund.amount_fen:
@@ -541,7 +550,8 @@ class Applier:
         async with transaction() as connection:
             await rows(
                 connection,
-                "UPDATE payment SET refunded_fen = refunded_fen + $3 WHERE institution_id = $1 AND id = $2 RETURNING id",
+                "UPDATE payment SET refunded_fen = refunded_fen + $3"
+                " WHERE institution_id = $1 AND id = $2 RETURNING id",
                 payment.institution_id,
                 payment.id,
                 refund.amount_fen,
@@ -558,7 +568,7 @@ class Applier:
         for line in returned:
             if line.status is LineStatus.RETURNING:
                 await self._set_line(line, status=LineStatus.RETURNED, due_at=None)
-        await self.cases.settle(payment.institution_id, ("refund_stuck", "refund_blocked"), refund.refund_no)
+        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
         await self.messages.enqueue(
             payment,
             MessageKind.REFUND_ARRIVED,
@@ -571,7 +581,7 @@ class Applier:
         await self._set_refund(
             refund, status=RefundStatus.DEAD, proof_id=event_id, channel_refund_no=number, due_at=None
         )
-        await self.cases.settle(payment.institution_id, ("refund_stuck", "refund_blocked"), refund.refund_no)
+        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
         async with transaction() as connection:
             await rows(
                 connection,
@@ -615,6 +625,15 @@ class Applier:
             evidence.refund_no,
             payment_id=payment.id,
             details=dict(evidence.facts),
+        )
+
+    async def _stop_unsent_refunds(self, payment: Payment) -> None:
+        """What was believed about this payment is in doubt: money that has not left waits for a person."""
+        await (
+            scoped(payment.institution_id)
+            .of(Refund)
+            .filter(payment_id=payment.id, status=RefundStatus.APPROVED, sends_started=0)
+            .update(due_at=None)
         )
 
     # ------------------------------------------------------------ small steps

@@ -35,7 +35,8 @@ class Cases:
             await rows(
                 connection,
                 "INSERT INTO staff_case (id, institution_id, kind, subject, payment_id, details, status, opened_at,"
-                " closed_reason) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '') ON CONFLICT DO NOTHING RETURNING id",
+                " closed_reason) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '')"
+                " ON CONFLICT DO NOTHING RETURNING id",
                 self.outside.ids.uuid(),
                 institution_id,
                 kind,

@@ -13,6 +13,7 @@ from core.errors import NotReached, OutcomeUnknown, Refused
 from core.evidence import booking_evidence, rejection_evidence
 from core.institutions import Institutions
 from core.models import Confirmation, HisLock, Payment, PaymentLine
+from core.models.fields import OUTSIDE_ID_LENGTH_MAX
 from core.outside import Outside
 from core.ports import RELOCK_CODES, ConfirmLine, ConfirmOrder, HospitalSite, LockOrder
 from core.states import ConfirmationStatus, LineStatus, LockStatus, ProofKind
@@ -87,6 +88,9 @@ class Confirmations:
     ) -> None:
         """Under the same number, at whatever amount the HIS says: it compares when we confirm."""
         lines = await self._lines(confirmation)
+        lock = scoped(confirmation.institution_id).of(HisLock).filter(confirm_no=confirmation.confirm_no)
+        # The row before the byte: should the answer be lost, a later refusal still gives back what may be held.
+        await lock.exclude(status=LockStatus.CONSUMED).update(status=LockStatus.HELD, due_at=None)
         grant = await self.outside.hospitals[site.adapter].lock_bills(
             site,
             LockOrder(
@@ -96,13 +100,7 @@ class Confirmations:
                 until=now + RELOCK_LIFE,
             ),
         )
-        await (
-            scoped(confirmation.institution_id)
-            .of(HisLock)
-            .filter(confirm_no=confirmation.confirm_no)
-            .exclude(status=LockStatus.CONSUMED)
-            .update(status=LockStatus.HELD, lock_id=grant.lock_id, expires_at=grant.expires_at, due_at=None)
-        )
+        await lock.update(lock_id=grant.lock_id[:OUTSIDE_ID_LENGTH_MAX], expires_at=grant.expires_at)
         await self._set(confirmation, relock_wanted=False)
 
     async def _send(self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite) -> None:
@@ -131,8 +129,12 @@ class Confirmations:
             return
         try:
             booking = await self.outside.hospitals[site.adapter].confirm_payment(site, order)
-        except (NotReached, Refused):
+        except NotReached:
             await send_had_no_effect("confirmation", confirmation.id, due.institution_id)
+            raise
+        except Refused as refused:
+            if refused.final or refused.code in RELOCK_CODES:  # any other word leaves open what was done
+                await send_had_no_effect("confirmation", confirmation.id, due.institution_id)
             raise
         if not booking.booked:
             raise OutcomeUnknown("the HIS answered without booking or refusing")

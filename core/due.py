@@ -28,6 +28,7 @@ class DueRow:
     attempts: int
     lease_until: datetime
     holder: str
+    counterparty: UUID | None = None  # who is asked; known for rows that a loop has claimed
 
 
 async def claim(
@@ -59,7 +60,7 @@ async def claim(
                 )
                 UPDATE {table} t SET lease_until = $4, due_at = $4, holder = $5, attempts = t.attempts + 1
                 FROM picked WHERE t.id = picked.id
-                RETURNING t.id, t.institution_id, t.attempts, t.lease_until, t.holder
+                RETURNING t.id, t.institution_id, t.attempts, t.lease_until, t.holder, t.{counterparty} AS counterparty
                 """,
                 now,
                 batch_max,

@@ -12,7 +12,11 @@ from uuid import UUID
 
 from core.money import Fen
 from core.ports import Booking, RefundState, RefundTrade, Trade
+from core.scrubbing import storable
 from core.states import PaymentStatus, ProofKind
+
+FACT_LENGTH_MAX = 2000
+NUMBER_LENGTH_MAX = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +32,9 @@ class Evidence:
     confirm_no: str = ""
     refund_no: str = ""
     raw: bytes = field(repr=False, default=b"")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", storable(self.facts, length_max=FACT_LENGTH_MAX))
 
     @property
     def digest(self) -> str:
@@ -66,7 +73,7 @@ def trade_evidence(trade: Trade, *, source: str, proof: ProofKind, absence_is_pr
             "ever_paid": trade.ever_paid,
             "paid_fen": trade.paid_fen if trade.ever_paid else 0,
             "paid_at": trade.paid_at.isoformat() if trade.paid_at else None,
-            "channel_trade_no": trade.channel_trade_no,
+            "channel_trade_no": trade.channel_trade_no[:NUMBER_LENGTH_MAX],
             "refunded_fen": trade.refunded_fen,
             "closed": trade.closed,
             "state": trade.state_text,
@@ -166,7 +173,7 @@ def refund_evidence(refund: RefundTrade, order_no: str, *, source: str, proof: P
             "state": refund.state.value,
             "word": refund.state_text,
             "amount_fen": refund.amount_fen,
-            "channel_refund_no": refund.channel_refund_no,
+            "channel_refund_no": refund.channel_refund_no[:NUMBER_LENGTH_MAX],
             "refunded_at": refund.refunded_at.isoformat() if refund.refunded_at else None,
         },
         raw=refund.raw,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ from core.ports import (
 from core.states import InboundStatus, ProofKind
 from core.tenancy import across_institutions, scoped
 from core.transactions import rows, transaction
+
+log = logging.getLogger("zhenfu.inbound")
 
 UNVERIFIED_HEAD_BYTES = 2048
 UNVERIFIED_SLOTS = 256
@@ -163,7 +166,9 @@ class Inbounds:
                     account_id,
                     int(digest[:8], 16) % UNVERIFIED_SLOTS,
                     digest,
-                    body[:UNVERIFIED_HEAD_BYTES],
+                    self.outside.keyring.encrypt(
+                        body[:UNVERIFIED_HEAD_BYTES].decode("latin-1"), place="unverified_inbound.head"
+                    ).encode(),
                     reason[:128],
                     self.outside.clock.now(),
                 )
@@ -197,10 +202,12 @@ class Inbounds:
                 await self._event(await self.institutions.site(due.institution_id, inbound.account_id), content)
             elif content is not None:
                 payment_id = await self._notice(inbound, content)
-        except (NotReached, OutcomeUnknown, Refused):
+        except (NotReached, OutcomeUnknown):
             later = self.outside.clock.now() + backoff(due.attempts)
             await give_back("inbound", inbound.id, due.institution_id, holder=due.holder, due_at=later)
             return None
+        except Refused:
+            log.info("event_refused_by_hospital", extra={"fields": {"kind": inbound.kind, "inbound": str(inbound.id)}})
         await (
             scoped(due.institution_id)
             .of(Inbound)
@@ -249,4 +256,7 @@ class Inbounds:
         if event.kind is HospitalEventKind.NEW_BILL:
             await self.new_bills.announce(site, event.his_bill_id)
         elif event.kind in {HospitalEventKind.BILL_CANCELLED, HospitalEventKind.PAID_AT_WINDOW}:
+            bill = await self.outside.hospitals[site.adapter].get_bill(site, event.his_bill_id)
+            if bill is not None and bill.state == "unpaid":
+                return
             await self.payments.bill_ended_elsewhere(site.institution_id, site.branch, event.his_bill_id)

@@ -6,22 +6,28 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from core.cases import Cases
 from core.due import DueRow, backoff, give_back
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.institutions import Institutions
 from core.models import HisLock, Payment
+from core.models.fields import OUTSIDE_ID_LENGTH_MAX
 from core.outside import Outside
-from core.ports import HospitalSite, LockGrant, LockOrder, LockWord
-from core.states import OPEN_PAYMENT, LockStatus
+from core.ports import LOCK_DENIED_CODES, HospitalSite, LockGrant, LockOrder, LockWord
+from core.states import OPEN_PAYMENT, LockStatus, PaymentStatus
 from core.tenancy import scoped
+from core.transactions import atomically
 
 LOOK_AGAIN = timedelta(seconds=15)
+REQUEST_LIFE = timedelta(minutes=3)
+"""A request that begins a payment has asked for all its locks by then, or has given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Locks:
     outside: Outside
     institutions: Institutions
+    cases: Cases
 
     async def ask(self, site: HospitalSite, lock: HisLock, order: LockOrder) -> LockGrant:
         """Ask the HIS to hold the bills; the row exists already.
@@ -31,27 +37,44 @@ class Locks:
         hospital = self.outside.hospitals[site.adapter]
         try:
             grant = await hospital.lock_bills(site, order)
-        except (Refused, NotReached):
+        except NotReached:
             await self._move(lock, [LockStatus.ASKING, LockStatus.UNKNOWN], LockStatus.REFUSED, due_at=None)
             raise
+        except Refused as refused:
+            if refused.final or refused.code in LOCK_DENIED_CODES:
+                await self._move(lock, [LockStatus.ASKING, LockStatus.UNKNOWN], LockStatus.REFUSED, due_at=None)
+            else:
+                await self._unknown(lock)
+            raise
         except OutcomeUnknown:
-            await self._move(
-                lock, [LockStatus.ASKING], LockStatus.UNKNOWN, due_at=self.outside.clock.now() + LOOK_AGAIN
-            )
+            await self._unknown(lock)
             raise
         await self.granted(lock, grant)
         return grant
 
+    async def _unknown(self, lock: HisLock) -> None:
+        look_at = self.outside.clock.now() + LOOK_AGAIN
+        await self._move(lock, [LockStatus.ASKING], LockStatus.UNKNOWN, due_at=look_at)
+
     async def granted(self, lock: HisLock, grant: LockGrant) -> None:
-        """Store what the HIS holds; a row that has been given up meanwhile keeps its state and is released."""
-        await self._move(
-            lock,
-            [LockStatus.ASKING, LockStatus.UNKNOWN],
-            LockStatus.HELD,
-            lock_id=grant.lock_id,
-            expires_at=grant.expires_at,
-            due_at=None,
-        )
+        """Store what the HIS holds; for a payment that has ended meanwhile it is given back."""
+
+        async def write() -> None:
+            scope = scoped(lock.institution_id)
+            payment = await scope.of(Payment).select_for_update(no_key=True).get(id=lock.payment_id)
+            await self._move(
+                lock,
+                [LockStatus.ASKING, LockStatus.UNKNOWN, LockStatus.RELEASED, LockStatus.REFUSED],
+                LockStatus.HELD,
+                lock_id=grant.lock_id[:OUTSIDE_ID_LENGTH_MAX],
+                expires_at=grant.expires_at,
+                due_at=None,
+            )
+            if payment.status not in OPEN_PAYMENT:
+                now = self.outside.clock.now()
+                await self._move(lock, [LockStatus.HELD], LockStatus.RELEASING, due_at=now)
+
+        await atomically(write)
 
     async def work(self, due: DueRow) -> None:
         """Find out about an unknown lock; release one that is no longer needed, once the payment's end is proven."""
@@ -65,14 +88,16 @@ class Locks:
         now = self.outside.clock.now()
         try:
             if lock.status in {LockStatus.ASKING, LockStatus.UNKNOWN}:
+                final_at = self._final_at(lock, site)
                 if not site.capabilities.lock_query:
-                    await self._settle_blind(lock, site, now)
+                    await hospital.release_lock(site, lock.confirm_no)  # by number, which is safe to repeat
+                    await self._released_or_later(due, lock, final_at, now)
                     return
                 state = await hospital.query_lock(site, lock.confirm_no)
                 if state.word is LockWord.CONSUMED:
-                    await self._end(lock, LockStatus.CONSUMED)
+                    await self._consumed(lock, payment)
                 elif state.word is LockWord.ABSENT:
-                    await self._end(lock, LockStatus.RELEASED)
+                    await self._released_or_later(due, lock, final_at, now)
                 elif payment.status in OPEN_PAYMENT:
                     # The payment lives, and it does not know this lock: it will end as never sent.
                     await self._later(due, now + LOOK_AGAIN)
@@ -97,10 +122,24 @@ class Locks:
             # Releasing what has been booked is refused: the confirmation decides, the lock is used up.
             await self._later(due, now + backoff(due.attempts))
 
-    async def _settle_blind(self, lock: HisLock, site: HospitalSite, now: datetime) -> None:
-        """The HIS cannot be asked about locks: release by number, which is safe to repeat."""
-        await self.outside.hospitals[site.adapter].release_lock(site, lock.confirm_no)
-        await self._end(lock, LockStatus.RELEASED)
+    def _final_at(self, lock: HisLock, site: HospitalSite) -> datetime:
+        """From then on "not held" is final: our request can no longer be on its way or in the works."""
+        limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
+        return lock.created_at + REQUEST_LIFE + timedelta(seconds=limit_seconds)
+
+    async def _released_or_later(self, due: DueRow, lock: HisLock, final_at: datetime, now: datetime) -> None:
+        if now >= final_at:
+            await self._end(lock, LockStatus.RELEASED)
+        else:
+            await self._later(due, min(final_at, now + backoff(due.attempts)))
+
+    async def _consumed(self, lock: HisLock, payment: Payment) -> None:
+        """The HIS has booked it; for a payment that took no money that is a matter for a person."""
+        await self._end(lock, LockStatus.CONSUMED)
+        if payment.status is not PaymentStatus.PAID:
+            await self.cases.open(
+                lock.institution_id, "his_booked_without_money", lock.confirm_no, payment_id=payment.id
+            )
 
     async def _release(self, lock: HisLock, site: HospitalSite) -> None:
         try:

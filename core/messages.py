@@ -62,8 +62,8 @@ class Messages:
             inserted = await rows(
                 connection,
                 "INSERT INTO message (id, institution_id, payer_id, payment_id, kind, dedup_key, values_enc, status,"
-                " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id, created_at)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', $8)"
+                " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id,"
+                " created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', $8)"
                 " ON CONFLICT ON CONSTRAINT message_once DO NOTHING RETURNING id",
                 self.outside.ids.uuid(),
                 institution_id,
@@ -116,6 +116,7 @@ class Messages:
             await self._next_route(due, message, account, refused.code)
             return
         if result.outcome is SendOutcome.ACCEPTED:
+            await self.cases.settle(message.institution_id, ("messages_misconfigured",), account.app_id)
             await self._end(
                 message,
                 MessageStatus.SENT,

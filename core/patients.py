@@ -22,6 +22,7 @@ from core.transactions import atomically, transaction, violated
 PATIENTS_PER_PAYER_MAX = 5
 NAME_LENGTH_MAX = 64
 IDENTIFIER_LENGTH_MAX = 64
+CONSENT_VERSION_LENGTH_MAX = 32
 PROOF_PHONE = "phone_held_by_his"
 
 
@@ -67,10 +68,13 @@ class Patients:
             await scope.of(Payer).filter(id=payer.id).update(language=payer.language, union_lookup=payer.union_lookup)
         return payer
 
-    async def bind(self, payer: Payer, *, name: str, identifier: Identifier, phone: str) -> BoundPatient:
+    async def bind(
+        self, payer: Payer, *, name: str, identifier: Identifier, phone: str, consent_version: str = ""
+    ) -> BoundPatient:
         """Bind the person whom the HIS knows by this document and name, and whose phone the HIS holds.
 
-        `phone` has been verified by the chat platform. Raises BindingRefused or HospitalUnavailable. A wrong name
+        `phone` has been verified by the chat platform; `consent_version` names the notice that the payer agreed
+        to. Raises BindingRefused or HospitalUnavailable. A wrong name
         and an unknown document are told alike, so that nobody learns whether a document is registered.
         """
         name, value = name.strip(), normal_identifier(identifier)
@@ -88,7 +92,8 @@ class Patients:
         mine = [(site, person) for site, person in known if phone in {digits(number) for number in person.phones}]
         if not mine:
             raise BindingRefused(reason="phone_differs")
-        return await atomically(lambda: self._bind(payer, name, Identifier(type=identifier.type, value=value), mine))
+        found_by = Identifier(type=identifier.type, value=value)
+        return await atomically(lambda: self._bind(payer, name, found_by, mine, consent_version))
 
     async def _bind(
         self,
@@ -96,6 +101,7 @@ class Patients:
         name: str,
         identifier: Identifier,
         known: Sequence[tuple[HospitalSite, HospitalPatient]],
+        consent_version: str,
     ) -> BoundPatient:
         scope = scoped(payer.institution_id)
         await scope.of(Payer).select_for_update(no_key=True).get(id=payer.id)
@@ -110,6 +116,7 @@ class Patients:
             payer_id=payer.id,
             patient_id=patient_id,
             proof=PROOF_PHONE,
+            consent_version=consent_version[:CONSENT_VERSION_LENGTH_MAX],
             bound_at=self.outside.clock.now(),
         )
         return BoundPatient(patient_id=patient_id, masked_name=mask_name(name))

@@ -206,7 +206,10 @@ class Payments:
         )
 
     async def _make_way(self, wanted: StartPayment, bills: Sequence[Bill], method: PaymentMethod) -> Started | None:
-        """Resume what is the same, end what stands in the way. Raises AlreadyPaid, StillWorking, PaymentOpenElsewhere."""
+        """Resume what is the same, end what stands in the way.
+
+        Raises AlreadyPaid, StillWorking or PaymentOpenElsewhere.
+        """
         for bill in bills:
             line = await self._line_in_the_way(wanted.institution_id, bill)
             if line is None:
@@ -221,8 +224,10 @@ class Payments:
                     raise StillWorking()
             await self._supersede(other, wanted)
         for bill in bills:
-            before = await scoped(wanted.institution_id).of(PaymentLine).filter(
-                branch=bill.branch, his_bill_id=bill.his_bill_id, status=LineStatus.VOID
+            before = (
+                await scoped(wanted.institution_id)
+                .of(PaymentLine)
+                .filter(branch=bill.branch, his_bill_id=bill.his_bill_id, status=LineStatus.VOID)
             )
             numbers = [line.confirm_no for line in before]
             await self._free_locks(scoped(wanted.institution_id).of(HisLock).filter(confirm_no__in=numbers))
@@ -270,7 +275,11 @@ class Payments:
             account = await self.institutions.merchant(ended.institution_id, ended.merchant_account_id)
             until = self._absent_from(ended, self.outside.channels[account.channel])
             raise PaymentOpenElsewhere(until=f"{shanghai(until + timedelta(minutes=1)):%H:%M}")
-        # The patient goes on knowingly; should both be paid, the second is surplus and returned by itself.
+        # The patient goes on knowingly: the claim and what the HIS holds for it are given up. Should both be paid,
+        # the one that is booked second is surplus, or refused by the HIS, and returned by itself.
+        locks = scoped(other.institution_id).of(HisLock).filter(payment_id=other.id)
+        await locks.filter(status=LockStatus.HELD).update(status=LockStatus.RELEASING, due_at=self.outside.clock.now())
+        await self._free_locks(locks)
         await (
             scoped(other.institution_id)
             .of(PaymentLine)
@@ -636,7 +645,7 @@ class Payments:
             )
 
     async def end(self, payment: Payment) -> Payment:
-        """End an open payment now if the channel lets us, else as soon as it can be proven; returns it as it is then."""
+        """End an open payment now if the channel lets us, else as soon as it can be proven; returns it as it is."""
         scope = scoped(payment.institution_id)
         now = self.outside.clock.now()
         await (
@@ -698,7 +707,7 @@ class Payments:
         return payment
 
     async def refreshed(self, payer_id: UUID, institution_id: UUID, order_no: str) -> Payment:
-        """The payment after asking the channel once, if it is open and nobody asked just now; silence changes nothing."""
+        """The payment after asking the channel, if it is open and nobody asked just now; silence changes nothing."""
         payment = await self.of_payer(payer_id, institution_id, order_no)
         if payment.status is PaymentStatus.PENDING and await self.outside.limiter.allow(
             f"ask:{order_no}", limit=1, per=PAGE_ASKS_EVERY

@@ -475,6 +475,9 @@ class Hospital(Protocol):
         ...
 
 
+LOCK_DENIED_CODES = frozenset({"LOCK_HELD_BY_OTHER"})
+"""Refusals of lock_bills that are not final for the bill, yet say clearly that nothing is held for us."""
+
 RELOCK_CODES = frozenset({"LOCK_LAPSED", "LOCK_ABSENT"})
 """Refusals of confirm_payment after which the bills are locked again under the same confirm_no."""
 

@@ -9,17 +9,22 @@ from uuid import UUID
 from core.applying import WAIT_FOR_HOLDER, Applier
 from core.cases import Cases
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
-from core.errors import NotReached, OutcomeUnknown, Refused
+from core.errors import ConfigurationError, NotReached, OutcomeUnknown, Refused
 from core.evidence import refund_evidence
 from core.institutions import Institutions
 from core.models import Payment, PaymentLine, Refund
 from core.outside import Outside
-from core.ports import RefundOrder, RefundState
+from core.ports import Channel, MerchantAccount, RefundOrder, RefundState
 from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically
 
 BLOCKED_CASE_AFTER_TRIES = 6
+CASE_AFTER = timedelta(hours=24)
+"""Cards take days: a refund open for longer than this is also shown to staff."""
+
+EXTERNAL_PAUSE = timedelta(hours=1)
+WAITING_CASE_AFTER = timedelta(minutes=30)
 REASON = "医院未入账，原路退款"  # shown by the payer's wallet
 MOVING = [RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.STUCK]
 
@@ -39,6 +44,7 @@ class Refunds:
         line = await scoped(due.institution_id).of(PaymentLine).get(id=due.id)
         if line.status is LineStatus.WAITING:
             await atomically(lambda: self._enter_again(line))
+            await self._case_for_waiting(line)
         made = None
         if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.HELD}:
             made = await self.applier.return_lines(
@@ -47,6 +53,16 @@ class Refunds:
         later = self.outside.clock.now() + WAIT_FOR_HOLDER
         await give_back("payment_line", line.id, due.institution_id, holder=due.holder, due_at=later)
         return line.payment_id if made else None
+
+    async def _case_for_waiting(self, line: PaymentLine) -> None:
+        """A paid line that waits for long is shown to staff, and no longer once it waits no more."""
+        current = await scoped(line.institution_id).of(PaymentLine).get(id=line.id)
+        if current.status is not LineStatus.WAITING:
+            await self.cases.settle(line.institution_id, ("line_waits",), line.confirm_no)
+            return
+        payment = await scoped(line.institution_id).of(Payment).get(id=line.payment_id)
+        if payment.paid_at is not None and self.outside.clock.now() >= payment.paid_at + WAITING_CASE_AFTER:
+            await self.cases.open(line.institution_id, "line_waits", line.confirm_no, payment_id=payment.id)
 
     async def _enter_again(self, line: PaymentLine) -> None:
         payment = await scoped(line.institution_id).of(Payment).select_for_update(no_key=True).get(id=line.payment_id)
@@ -71,6 +87,8 @@ class Refunds:
         account = await self.institutions.merchant(due.institution_id, payment.merchant_account_id)
         channel = self.outside.channels[account.channel]
         now = self.outside.clock.now()
+        if now >= refund.created_at + CASE_AFTER:
+            await self.cases.open(due.institution_id, "refund_outcome_unknown", refund.refund_no, payment_id=payment.id)
         try:
             if refund.sends_started > refund.sends_unreached:
                 trade = await channel.query_refund(account, refund.refund_no)
@@ -90,13 +108,17 @@ class Refunds:
                 if now < sendable_at:
                     await self._later(due, sendable_at)
                     return
+            elif await self._refunded_by_others(payment, account, channel):
+                await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
+                await self._later(due, now + EXTERNAL_PAUSE)
+                return
             await self._set_sending(refund)
             if not await begin_send(
                 "refund",
                 refund.id,
                 due.institution_id,
                 holder=due.holder,
-                now=now,
+                now=self.outside.clock.now(),
                 statuses=MOVING,
                 stamp="last_sent_at",
             ):
@@ -122,6 +144,11 @@ class Refunds:
             await self._later(due, now + backoff(due.attempts))
         except NotReached:
             await self._later(due, now + backoff(due.attempts))
+        except ConfigurationError as error:
+            await self.cases.open(
+                due.institution_id, "channel_misconfigured", account.merchant_no, details={"problem": str(error)}
+            )
+            await self._later(due, now + backoff(due.attempts))
         except (OutcomeUnknown, Refused) as problem:
             # A refusal is not the end of a refund: the same number goes out again when its cause is gone.
             if due.attempts >= BLOCKED_CASE_AFTER_TRIES:
@@ -134,6 +161,18 @@ class Refunds:
                     details={"code": code},
                 )
             await self._later(due, now + backoff(due.attempts))
+
+    async def _refunded_by_others(self, payment: Payment, account: MerchantAccount, channel: Channel) -> bool:
+        """Somebody may have refunded this payment in the channel's console: asked before a refund of ours leaves.
+
+        A channel that does not say how much was refunded is believed as far as it goes: it knows of a refund
+        although none of ours has ever been sent. Raises NotReached, OutcomeUnknown or Refused.
+        """
+        trade = await channel.query(account, payment.order_no)
+        if trade.refunded_fen is not None:
+            return trade.refunded_fen > payment.refunded_fen
+        others = await scoped(payment.institution_id).of(Refund).filter(payment_id=payment.id, sends_started__gt=0)
+        return trade.ever_paid and not others
 
     async def _set_sending(self, refund: Refund) -> None:
         if refund.status is RefundStatus.APPROVED:

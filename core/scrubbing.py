@@ -21,6 +21,18 @@ _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.
 _OPEN_ID = re.compile(r"(?<![A-Za-z0-9_-])o[A-Za-z0-9_-]{27}(?![A-Za-z0-9_-])")
 
 
+def storable(value: Any, *, length_max: int | None = None) -> Any:
+    """What a counterparty said, without U+0000, which PostgreSQL does not take; texts are cut to `length_max`."""
+    if isinstance(value, str):
+        text = value.replace("\x00", "")
+        return text if length_max is None else text[:length_max]
+    if isinstance(value, Mapping):
+        return {storable(key): storable(item, length_max=length_max) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item, length_max=length_max) for item in value]
+    return value
+
+
 def mask_name(name: str) -> str:
     """张小三 → 张*三, 李四 → 李*, "Anna Maria Schmidt" → "A*** S***"."""
     name = name.strip()

@@ -49,7 +49,7 @@ class Services:
         applier = Applier(outside, Ledger(outside), cases, messages)
         patients = Patients(outside, institutions)
         bills = Bills(outside, institutions, patients)
-        locks = Locks(outside, institutions)
+        locks = Locks(outside, institutions, cases)
         payments = Payments(outside, institutions, bills, locks, applier, cases)
         new_bills = NewBills(outside, institutions, patients, messages)
         confirmations = Confirmations(outside, institutions, applier, cases)

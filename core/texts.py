@@ -42,7 +42,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
     },
     "patient_not_bound": {
         "zh": "您还没有绑定这位就诊人，不能查看或支付。没有扣款。请先绑定就诊人。",
-        "en": "This patient is not linked to you, so you cannot view or pay. You were not charged. Link the patient first.",
+        "en": "This patient is not linked to you, so you cannot pay. You were not charged. Link the patient first.",
     },
     "consent_needed": {
         "zh": "需要您先阅读并同意隐私说明，才能绑定就诊人。没有扣款。",
@@ -75,7 +75,7 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
     },
     "bill_not_payable.expired": {
         "zh": "这张账单已过缴费期限，没有扣款。请联系医生重新开单，或到收费窗口咨询。",
-        "en": "This bill can no longer be paid; you were not charged. Ask your doctor for a new one or go to the window.",
+        "en": "This bill has lapsed; you were not charged. Ask your doctor for a new one or go to the window.",
     },
     "bill_not_payable.cancelled": {
         "zh": "这张账单已被医院取消，没有扣款。如有疑问请询问医生。",
@@ -118,7 +118,8 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
     },
     "method_not_available": {
         "zh": "医院没有开通这种支付方式，没有扣款。请换一种方式，或到收费窗口办理。",
-        "en": "The hospital does not offer this way of paying; you were not charged. Choose another or go to the window.",
+        "en": "The hospital does not offer this way of paying; you were not charged. Choose another or"
+        " go to the window.",
     },
     "idempotency_conflict": {
         "zh": "请求编号重复，没有再次扣款。请返回重新发起支付。",
@@ -134,11 +135,13 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
     },
     "hospital_unavailable": {
         "zh": "医院系统暂时没有回应，没有扣款。请几分钟后再试；着急请到收费窗口办理。",
-        "en": "The hospital's system is not answering; you were not charged. Try again in a few minutes or go to the window.",
+        "en": "The hospital's system is not answering; you were not charged. Try again in a few minutes"
+        " or go to the window.",
     },
     "channel_unavailable": {
         "zh": "支付渠道暂时没有回应，没有扣款。请稍后再试，或到收费窗口办理。",
-        "en": "The payment service is not answering; you were not charged. Please try again, or go to the cashier window.",
+        "en": "The payment service is not answering; you were not charged. Please try again, or go to"
+        " the cashier window.",
     },
     "platform_unavailable": {
         "zh": "手机平台暂时没有回应，没有扣款。请稍后重新打开小程序再试。",
@@ -234,6 +237,22 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
     "checking": {"zh": "金额核对中，工作人员会处理", "en": "The amount is being checked by staff"},
     "not_paid": {"zh": "未支付", "en": "Not paid"},
 }
+
+NOT_PAYABLE_NOTES: Mapping[str, Mapping[str, str]] = {
+    "insured": {
+        "zh": "手机支付按自费结算，医保请到窗口",
+        "en": "By phone it is self-paid; for insurance go to the window",
+    },
+    "window_only": {"zh": "请到收费窗口缴费", "en": "Please pay at the cashier window"},
+    "too_large": {
+        "zh": "金额超过手机支付限额，请到收费窗口",
+        "en": "Above the limit for phones: please go to the window",
+    },
+    "expired": {"zh": "已过缴费期限，请咨询医生", "en": "No longer payable: please ask your doctor"},
+    "cancelled": {"zh": "已被医院取消", "en": "Cancelled by the hospital"},
+    "paid": {"zh": "已缴费", "en": "Paid"},
+}
+"""Why a bill in the list cannot be paid here; nobody has tried to pay, so nothing is said of charges."""
 
 INSURED_NOTE = {
     "zh": "手机支付按自费结算，医保请到窗口",

@@ -67,4 +67,6 @@ async def _bind(room: Room, session: Session, body: BindPatient) -> BoundPatient
     await room.limits.check(BIND, str(session.payer_id))
     payer = await room.auth.payer(session)
     phone = await room.auth.phone(payer, body.phone_code)
-    return await room.services.patients.bind(payer, name=body.name, identifier=identifier, phone=phone)
+    return await room.services.patients.bind(
+        payer, name=body.name, identifier=identifier, phone=phone, consent_version=body.consent.version
+    )

@@ -18,6 +18,7 @@ from core.ports import Bill, BillItem
 from core.texts import (
     ASKING_TEXT,
     INSURED_NOTE,
+    NOT_PAYABLE_NOTES,
     RETURN_REASONS,
     STATUS_TEXTS,
     WALLET_TEXTS,
@@ -106,7 +107,7 @@ def bill(value: UnpaidBill, profile: Profile, language: str) -> Json:
         "payable": shown.payable,
         "payable_online": said.payable_online,
         "reason": shown.reason or None,
-        "reason_text": error_text(_why(shown), language) if shown.reason else None,
+        "reason_text": _reason_text(shown, language) if shown.reason else None,
         "needs_second_tap": shown.needs_second_tap,
         "second_tap_text": INSURED_NOTE[language] if shown.needs_second_tap else None,
         "valid_until": moment(said.valid_until),
@@ -122,6 +123,14 @@ def _valid_text(said: Bill, profile: Profile, language: str) -> str:
     """What was given before it was paid for does not lapse: there the institution's rule says nothing."""
     days = 0 if said.treat_first else profile.settings.display_valid_days
     return valid_text(said.valid_until, said.issued_at, rule_days=days, language=language)
+
+
+def _reason_text(shown: ShownBill, language: str) -> str:
+    """Why this bill cannot be paid here, with the HIS's own words where it gave some."""
+    note = NOT_PAYABLE_NOTES.get(shown.reason)
+    if note is None:
+        return error_text(_why(shown), language)
+    return f"{note[language]} {shown.his_text}".strip()
 
 
 def _why(shown: ShownBill) -> RequestError:

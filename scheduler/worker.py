@@ -1,10 +1,15 @@
-"""The worker: one task per kind of due row, each claiming a batch, working it, and sleeping until more is due."""
+"""The worker: one task per kind of due row, which keeps a bounded number of rows under way.
+
+A silent counterparty occupies its own few places and nobody else's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable
+from uuid import UUID
 
 from core.due import DueRow
 from core.services import Services
@@ -17,39 +22,52 @@ SLEEP_MAX_SECONDS = 1.0
 """Time may be moved from outside and other programs write rows: nobody sleeps longer than this."""
 
 ERROR_PAUSE_SECONDS = 1.0
-AT_ONCE_MAX = 32
 
 
 async def run_once(loop: Loop, services: Services) -> int:
-    """Claim one batch and work it, several rows at once; returns how many rows."""
+    """Claim what is due, up to the loop's bounds, and work it; returns how many rows."""
     rows = await claim_due(loop, services)
-    if rows:
-        limit = asyncio.Semaphore(AT_ONCE_MAX)
-        await asyncio.gather(*(_work(loop, row, limit) for row in rows))
+    await asyncio.gather(*(_work(loop, row) for row in rows))
     return len(rows)
 
 
-async def _work(loop: Loop, row: DueRow, limit: asyncio.Semaphore) -> None:
-    """One row; a mistake of ours is logged and the row comes back when its lease ends."""
-    async with limit:
-        try:
-            await loop.work(row)
-        except Exception:
-            log.exception("work_failed", extra={"fields": {"table": loop.table, "row": str(row.id)}})
-
-
 async def run_loop(loop: Loop, services: Services) -> None:
-    """For ever. A database that is away is waited for."""
+    """For ever: fill the free places, wait until one is free again or time has passed. A database that is away is
+    waited for."""
+    under_way: dict[asyncio.Task[None], UUID | None] = {}
     idle_seconds = SLEEP_MIN_SECONDS
-    while True:
-        try:
-            worked = await run_once(loop, services)
-        except Exception:
-            log.exception("loop_failed", extra={"fields": {"table": loop.table}})
-            await asyncio.sleep(ERROR_PAUSE_SECONDS)
-            continue
-        idle_seconds = SLEEP_MIN_SECONDS if worked else min(idle_seconds * 2, SLEEP_MAX_SECONDS)
-        await asyncio.sleep(0 if worked else idle_seconds)
+    try:
+        while True:
+            busy = Counter(under_way.values())
+            full = [who for who, count in busy.items() if who is not None and count >= loop.per_counterparty_max]
+            free = loop.at_once_max - len(under_way)
+            rows: list[DueRow] = []
+            if free > 0:
+                try:
+                    rows = await claim_due(loop, services, batch_max=free, skip=full)
+                except Exception:
+                    log.exception("loop_failed", extra={"fields": {"table": loop.table}})
+                    await asyncio.sleep(ERROR_PAUSE_SECONDS)
+            for row in rows:
+                under_way[asyncio.create_task(_work(loop, row), name=f"work:{loop.table}")] = row.counterparty
+            idle_seconds = SLEEP_MIN_SECONDS if rows else min(idle_seconds * 2, SLEEP_MAX_SECONDS)
+            if under_way:
+                done, _ = await asyncio.wait(under_way, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    del under_way[task]
+            else:
+                await asyncio.sleep(idle_seconds)
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+async def _work(loop: Loop, row: DueRow) -> None:
+    """One row; a mistake of ours is logged and the row comes back when its lease ends."""
+    try:
+        await loop.work(row)
+    except Exception:
+        log.exception("work_failed", extra={"fields": {"table": loop.table, "row": str(row.id)}})
 
 
 async def run(services: Services, *, kinds: Iterable[Loop] | None = None) -> None:

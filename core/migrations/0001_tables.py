@@ -29,6 +29,7 @@ class Migration(migrations.Migration):
                 ("payer_id", fields.UUIDField()),
                 ("patient_id", fields.UUIDField()),
                 ("proof", fields.CharField(max_length=32)),
+                ("consent_version", fields.CharField(default="", max_length=32)),
                 ("bound_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ("removed_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
             ],
@@ -97,10 +98,7 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name="Deployment",
             fields=[
-                (
-                    "name",
-                    fields.CharField(primary_key=True, default="this", unique=True, db_index=True, max_length=16),
-                ),
+                ("name", fields.CharField(primary_key=True, default="this", unique=True, db_index=True, max_length=16)),
                 ("deployment_id", fields.CharField(max_length=64)),
                 ("canary_enc", fields.TextField(default="", unique=False)),
             ],
@@ -197,8 +195,6 @@ class Migration(migrations.Migration):
                 ("key", fields.CharField(max_length=128)),
                 ("request_digest", fields.CharField(max_length=64)),
                 ("payment_id", fields.UUIDField(null=True)),
-                ("lease_until", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
-                ("answer_enc", fields.TextField(default="", unique=False)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
             options={
@@ -226,10 +222,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     fields.CharEnumField(
-                        default=InboundStatus.RECEIVED,
-                        description="status",
-                        enum_type=InboundStatus,
-                        max_length=20,
+                        default=InboundStatus.RECEIVED, description="status", enum_type=InboundStatus, max_length=20
                     ),
                 ),
                 ("received_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
@@ -297,10 +290,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     fields.CharEnumField(
-                        default=MessageStatus.QUEUED,
-                        description="status",
-                        enum_type=MessageStatus,
-                        max_length=20,
+                        default=MessageStatus.QUEUED, description="status", enum_type=MessageStatus, max_length=20
                     ),
                 ),
                 ("chat_account_id", fields.UUIDField(null=True)),
@@ -398,10 +388,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     fields.CharEnumField(
-                        default=PaymentStatus.CREATED,
-                        description="status",
-                        enum_type=PaymentStatus,
-                        max_length=20,
+                        default=PaymentStatus.CREATED, description="status", enum_type=PaymentStatus, max_length=20
                     ),
                 ),
                 ("proof_id", fields.UUIDField(null=True)),
@@ -544,10 +531,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     fields.CharEnumField(
-                        default=RefundStatus.REQUESTED,
-                        description="status",
-                        enum_type=RefundStatus,
-                        max_length=20,
+                        default=RefundStatus.REQUESTED, description="status", enum_type=RefundStatus, max_length=20
                     ),
                 ),
                 ("proof_id", fields.UUIDField(null=True)),

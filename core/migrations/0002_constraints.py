@@ -179,6 +179,23 @@ PROOFS = [
     " REFERENCES payment_event (confirmation_id, proves, id)",
 ]
 
+FIXED = [
+    """
+    CREATE FUNCTION refuse_new_number() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF (NEW.channel, NEW.merchant_no) IS DISTINCT FROM (OLD.channel, OLD.merchant_no) THEN
+            RAISE EXCEPTION 'a merchant number is never changed, a new account is made: open orders stand at the old one'
+                USING ERRCODE = '23514', CONSTRAINT = 'merchant_account_number_fixed';
+        END IF;
+        RETURN NEW;
+    END $$
+    """,
+    "CREATE TRIGGER merchant_account_number_fixed BEFORE UPDATE ON merchant_account"
+    " FOR EACH ROW EXECUTE FUNCTION refuse_new_number()",
+    "ALTER TABLE hospital_site ADD CONSTRAINT hospital_site_limits"
+    " CHECK (deadline_seconds BETWEEN 1 AND 60 AND calls_max BETWEEN 1 AND 100)",
+]
+
 MONEY = [
     "ALTER TABLE payment ADD CONSTRAINT payment_amounts CHECK (asked_fen >= 0 AND paid_fen >= 0 AND refunded_fen >= 0)",
     "ALTER TABLE payment ADD CONSTRAINT payment_refunds_within_paid"
@@ -201,7 +218,7 @@ ONCE = [
     "ALTER TABLE his_patient ADD CONSTRAINT his_patient_once UNIQUE (institution_id, branch, his_patient_id)",
     "ALTER TABLE patient_identifier ADD CONSTRAINT patient_identifier_once UNIQUE (institution_id, type, lookup)",
     "ALTER TABLE payer ADD CONSTRAINT payer_once UNIQUE (chat_account_id, open_id_lookup)",
-    "ALTER TABLE payment_method ADD CONSTRAINT payment_method_once UNIQUE (institution_id, code)",
+    "ALTER TABLE payment_method ADD CONSTRAINT payment_method_once UNIQUE (institution_id, app_id, code)",
     "ALTER TABLE chat_account ADD CONSTRAINT chat_account_once UNIQUE (institution_id, platform, app_id)",
     "ALTER TABLE merchant_account ADD CONSTRAINT merchant_account_once UNIQUE (institution_id, channel, merchant_no)",
     "ALTER TABLE hospital_site ADD CONSTRAINT hospital_site_once UNIQUE (institution_id, branch)",
@@ -242,5 +259,5 @@ class Migration(migrations.Migration):
     dependencies = [("core", "0001_tables")]
 
     operations = [
-        ops.RunSQL([*tenant_keys(), *PROOFS, *MONEY, *ONCE, *INDEXES, *states(), *only_growing(), *GRANTS]),
+        ops.RunSQL([*tenant_keys(), *PROOFS, *FIXED, *MONEY, *ONCE, *INDEXES, *states(), *only_growing(), *GRANTS]),
     ]

@@ -167,6 +167,7 @@ class Binding(Model):
     payer_id: UUID = fields.UUIDField()
     patient_id: UUID = fields.UUIDField()
     proof = fields.CharField(max_length=32)
+    consent_version = fields.CharField(max_length=32, default="")
     bound_at = fields.DatetimeField()
     removed_at = fields.DatetimeField(null=True)
 

@@ -96,8 +96,6 @@ class IdempotencyRecord(Model):
     key = fields.CharField(max_length=128)
     request_digest = fields.CharField(max_length=64)
     payment_id: UUID | None = fields.UUIDField(null=True)
-    lease_until = fields.DatetimeField(null=True)
-    answer_enc = fields.TextField(default="")
     created_at = fields.DatetimeField()
 
     class Meta:

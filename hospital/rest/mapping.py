@@ -108,7 +108,7 @@ def text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if is_nothing(value) or isinstance(value, bool | list | dict):
         return ""
-    return str(value).strip()
+    return str(value).replace("\x00", "").strip()
 
 
 def needed_text(fields: Mapping[str, Any], name: str) -> str:
@@ -122,7 +122,11 @@ def texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = fields.get(name)
     if not isinstance(value, list):
         value = [value]
-    return tuple(str(entry).strip() for entry in value if not is_nothing(entry) and isinstance(entry, str | int))
+    return tuple(
+        str(entry).replace("\x00", "").strip()
+        for entry in value
+        if not is_nothing(entry) and isinstance(entry, str | int)
+    )
 
 
 def flag(fields: Mapping[str, Any], name: str, *, default: bool) -> bool:

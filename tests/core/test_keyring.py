@@ -96,6 +96,7 @@ def test_after_a_rotation_old_values_open_and_new_ones_use_the_new_key() -> None
     new = after.encrypt("王秀兰", place=PLACE)
     assert new.startswith("v1.k2.")
     assert not after.is_stale(new)
+    assert a_keyring(current="k2", keys={"k2": NEW}).decrypt(new, place=PLACE) == "王秀兰"
     with pytest.raises(ConfigurationError, match="k2 is missing"):
         before.decrypt(new, place=PLACE)
 

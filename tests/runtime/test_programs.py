@@ -92,7 +92,7 @@ async def test_work_under_way_is_let_end_when_its_loop_is_stopped(monkeypatch: p
 
     row = DueRow(id=uuid4(), institution_id=uuid4(), attempts=1, lease_until=datetime.now(UTC), holder="test")
 
-    async def claimed(loop: Loop, services: Any) -> list[DueRow]:
+    async def claimed(loop: Loop, services: Any, **bounds: Any) -> list[DueRow]:
         return [] if events else [row]
 
     monkeypatch.setattr("scheduler.worker.claim_due", claimed)

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from core.due import DueRow, claim
+from core.due import DueRow
 from core.ids import Ids
 from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
@@ -26,7 +26,7 @@ from core.ports import ChatIdentity, Identifier, IdentifierType, MessageKind
 from core.services import Services
 from runtime.bootstrap import build_services
 from runtime.setup import Setup
-from scheduler.loops import LEASE, Loop, loops
+from scheduler.loops import Loop, claim_due, loops
 from simulators.clock import ManualClock
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
@@ -259,15 +259,7 @@ class House:
         return [loop for loop in loops(self.services) if loop.table != "hospital_site"]
 
     async def _claim(self, loop: Loop) -> list[DueRow]:
-        return await claim(
-            loop.table,
-            now=self.clock.now(),
-            holder=self.services.outside.lease_name(),
-            lease=LEASE,
-            batch_max=loop.batch_max,
-            counterparty=loop.counterparty,
-            per_counterparty_max=loop.per_counterparty_max,
-        )
+        return await claim_due(loop, self.services)
 
     async def next_due_at(self) -> datetime | None:
         from scheduler.loops import next_due_at
