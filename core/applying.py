@@ -433,6 +433,7 @@ class Applier:
             await RefundLine.create(
                 id=self.outside.ids.uuid(),
                 institution_id=institution_id,
+                payment_id=payment.id,
                 refund_id=refund.id,
                 line_id=line.id,
                 amount_fen=line.amount_fen,
@@ -612,6 +613,7 @@ class Applier:
             await RefundLine.create(
                 id=self.outside.ids.uuid(),
                 institution_id=payment.institution_id,
+                payment_id=payment.id,
                 refund_id=successor.id,
                 line_id=part.line_id,
                 amount_fen=part.amount_fen,

@@ -56,7 +56,7 @@ async def claim(
                 ), picked AS (
                     SELECT t.id FROM {table} t JOIN ranked ON ranked.id = t.id
                     WHERE ranked.place <= $3 AND t.due_at <= $1 AND (t.lease_until IS NULL OR t.lease_until <= $1)
-                    ORDER BY t.id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
+                    ORDER BY t.due_at, t.id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
                 )
                 UPDATE {table} t SET lease_until = $4, due_at = $4, holder = $5, attempts = t.attempts + 1
                 FROM picked WHERE t.id = picked.id

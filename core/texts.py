@@ -339,7 +339,7 @@ def message_fields(kind: MessageKind, values: Mapping[str, Any], *, language: st
     elif kind is MessageKind.REFUSED_RETURNED:
         reasons = RETURN_REASONS.get(str(values.get("reason_code", "")), RETURN_REASONS[""])
         fields["status"] = "医院未入账" if zh else "Not booked"
-        fields["note"] = f"{reasons['zh']}，已原路退款" if zh else f"Refunding: {reasons['en']}"
+        fields["note"] = f"{reasons['zh']}，正在原路退款" if zh else f"Refunding: {reasons['en']}"
     elif kind is MessageKind.REFUND_ARRIVED:
         fields["status"] = "退款成功" if zh else "Refunded"
         fields["note"] = "已退回原支付账户" if zh else "Returned to where you paid from"

@@ -558,6 +558,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", fields.UUIDField(primary_key=True, unique=True, db_index=True)),
                 ("institution_id", fields.UUIDField()),
+                ("payment_id", fields.UUIDField()),
                 ("refund_id", fields.UUIDField()),
                 ("line_id", fields.UUIDField()),
                 ("amount_fen", fields.BigIntField()),

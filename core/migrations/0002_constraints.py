@@ -43,13 +43,16 @@ CHILDREN = {
     "confirmation": [("payment_id", "payment"), ("site_id", "hospital_site")],
     "his_lock": [("payment_id", "payment"), ("site_id", "hospital_site")],
     "refund": [("payment_id", "payment"), ("replaces_id", "refund")],
-    "refund_line": [("refund_id", "refund"), ("line_id", "payment_line")],
+    "refund_line": [("refund_id", "refund"), ("line_id", "payment_line"), ("payment_id", "payment")],
     "transfer": [("payment_id", "payment")],
     "inbound": [],
     "staff_case": [("payment_id", "payment")],
     "message": [("payer_id", "payer"), ("payment_id", "payment"), ("chat_account_id", "chat_account")],
     "idempotency_record": [("payment_id", "payment")],
 }
+
+PARTS = {"payment_line", "confirmation", "refund"}
+"""What hangs on one of these hangs on the same payment."""
 
 STATES = {
     "payment": (
@@ -84,20 +87,24 @@ DUE = ["hospital_site", "payment", "payment_line", "confirmation", "his_lock", "
 
 
 def tenant_keys() -> list[str]:
-    """A child belongs to the same institution as its parent, by foreign key."""
+    """A child belongs to the same institution as its parent, and to the same payment, by foreign key."""
     statements = [
         f"ALTER TABLE {table} ADD CONSTRAINT {table}_of_institution UNIQUE (institution_id, id)" for table in PARENTS
+    ] + [
+        f"ALTER TABLE {part} ADD CONSTRAINT {part}_of_one_payment UNIQUE (institution_id, payment_id, id)"
+        for part in sorted(PARTS)
     ]
     for table, parents in CHILDREN.items():
         statements.append(
             f"ALTER TABLE {table} ADD CONSTRAINT {table}_institution"
             " FOREIGN KEY (institution_id) REFERENCES institution (id)"
         )
-        statements += [
-            f"ALTER TABLE {table} ADD CONSTRAINT {table}_{column.removesuffix('_id')}"
-            f" FOREIGN KEY (institution_id, {column}) REFERENCES {parent} (institution_id, id)"
-            for column, parent in parents
-        ]
+        for column, parent in parents:
+            shared = "institution_id, payment_id" if parent in PARTS else "institution_id"
+            statements.append(
+                f"ALTER TABLE {table} ADD CONSTRAINT {table}_{column.removesuffix('_id')}"
+                f" FOREIGN KEY ({shared}, {column}) REFERENCES {parent} ({shared}, id)"
+            )
     return statements
 
 

@@ -183,6 +183,7 @@ class RefundLine(Model):
 
     id = id_field()
     institution_id: UUID = fields.UUIDField()
+    payment_id: UUID = fields.UUIDField()
     refund_id: UUID = fields.UUIDField()
     line_id: UUID = fields.UUIDField()
     amount_fen = fen_field(default=None)
