@@ -54,9 +54,7 @@ class Response:
     @staticmethod
     def of_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        return Response(
-            status=status, headers={"content-type": "application/json", **(headers or {})}, body=body
-        )
+        return Response(status=status, headers={"content-type": "application/json", **(headers or {})}, body=body)
 
 
 class NeverConnected(Exception):
@@ -92,20 +90,14 @@ async def exchange(simulator: Simulator, request: Request) -> Response:
     if effect is Effect.LOSE_REQUEST:
         raise ConnectionLost(call)
     if effect is Effect.ERROR_BEFORE:
-        return Response(
-            status=500, headers={"content-type": "text/html"}, body=b"<html>internal error</html>"
-        )
+        return Response(status=500, headers={"content-type": "text/html"}, body=b"<html>internal error</html>")
     response = await simulator.handle(request)
     if effect is Effect.LOSE_ANSWER:
         raise ConnectionLost(call)
     if effect is Effect.ERROR_AFTER:
-        return Response(
-            status=500, headers={"content-type": "text/html"}, body=b"<html>internal error</html>"
-        )
+        return Response(status=500, headers={"content-type": "text/html"}, body=b"<html>internal error</html>")
     if effect is Effect.GARBLED_ANSWER:
-        return Response(
-            status=response.status, headers=response.headers, body=response.body[: len(response.body) // 2]
-        )
+        return Response(status=response.status, headers=response.headers, body=response.body[: len(response.body) // 2])
     return response
 
 
@@ -136,9 +128,7 @@ class Deliveries:
         self, *, due_at: datetime, url: str, key: str, build: Callable[[datetime], Request], attempt: int = 1
     ) -> None:
         self.waiting.append(
-            Delivery(
-                sequence=next(self._sequence), due_at=due_at, url=url, key=key, attempt=attempt, build=build
-            )
+            Delivery(sequence=next(self._sequence), due_at=due_at, url=url, key=key, attempt=attempt, build=build)
         )
 
     def next_due_at(self) -> datetime | None:

@@ -182,9 +182,7 @@ class WechatPlatformSimulator:
     def add_official_account(self, name: str, *, app_id: str = "", secret: str = "") -> App:
         return self._add_app(SERVICE, name, app_id, secret)
 
-    def add_mini_program(
-        self, name: str, *, app_id: str = "", secret: str = "", pages: set[str] | None = None
-    ) -> App:
+    def add_mini_program(self, name: str, *, app_id: str = "", secret: str = "", pages: set[str] | None = None) -> App:
         app = self._add_app(MINI_PROGRAM, name, app_id, secret)
         app.pages = pages
         return app
@@ -462,9 +460,7 @@ class WechatPlatformSimulator:
     def _code2session(self, query: Mapping[str, str]) -> dict[str, Any]:
         app = self._proven(query, grant_type="authorization_code")
         user = self._spend("login", app, query.get("js_code"))
-        key = base64.b64encode(
-            self._bytes("session", app.app_id, user.user_id, user.codes_made)[:16]
-        ).decode()
+        key = base64.b64encode(self._bytes("session", app.app_id, user.user_id, user.codes_made)[:16]).decode()
         user.session_keys[app.app_id] = key
         return {
             "session_key": key,
@@ -533,9 +529,7 @@ class WechatPlatformSimulator:
         guard = (self.open_id(user.user_id, app.app_id), client_msg_id)
         if client_msg_id:
             self._client_msg_ids = {
-                key: entry
-                for key, entry in self._client_msg_ids.items()
-                if now - entry[0] < CLIENT_MSG_ID_LIFE
+                key: entry for key, entry in self._client_msg_ids.items() if now - entry[0] < CLIENT_MSG_ID_LIFE
             }
             if guard in self._client_msg_ids:
                 return self._client_msg_ids[guard][1]

@@ -13,12 +13,8 @@ WITH_TOKEN = SEND_CALLS | {"phone_number", "jsapi_ticket"}
 API_CALLS = TOKEN_CALLS | LOGIN_CALLS | WITH_TOKEN | {"token_service"}
 
 
-def _fault(
-    name: str, calls: frozenset[str], title_zh: str, ends: str, effect: Effect = Effect.SPECIFIC
-) -> Fault:
-    return Fault(
-        name=f"{NAME}.{name}", counterparty=NAME, calls=calls, effect=effect, title_zh=title_zh, ends=ends
-    )
+def _fault(name: str, calls: frozenset[str], title_zh: str, ends: str, effect: Effect = Effect.SPECIFIC) -> Fault:
+    return Fault(name=f"{NAME}.{name}", counterparty=NAME, calls=calls, effect=effect, title_zh=title_zh, ends=ends)
 
 
 _MAYBE_SENT = (

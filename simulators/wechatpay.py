@@ -195,9 +195,7 @@ class WechatPaySimulator:
         self._rotations = 0
         self._started_at = clock.now()
         self.public_key = self._make_public_key(_private_key(public_private_key, "wechatpay public key"))
-        self.certificate = self._make_certificate(
-            _private_key(certificate_private_key, "wechatpay certificate")
-        )
+        self.certificate = self._make_certificate(_private_key(certificate_private_key, "wechatpay certificate"))
 
     # --- keys and merchants -----------------------------------------------------------------------
 
@@ -373,9 +371,7 @@ class WechatPaySimulator:
         body: dict[str, Any] = {}
         if route.fields is not None:
             if "application/json" not in request.headers.get("content-type", ""):
-                raise ApiError(
-                    400, "PARAM_ERROR", "Http头Content-Type必须为application/json", number=268435461
-                )
+                raise ApiError(400, "PARAM_ERROR", "Http头Content-Type必须为application/json", number=268435461)
             body = _read(request.body, route.fields)
         _, key_of_business = self.classify(request)
         fault = self.faults.pick(self.name, route.call, key_of_business, specific=True)
@@ -456,9 +452,7 @@ class WechatPaySimulator:
             )
         return Response(status=204 if value is None else 200, headers=headers, body=body)
 
-    def _signed(
-        self, key: PlatformKey, now: datetime, body: bytes, *, purpose: str, flaw: str
-    ) -> dict[str, str]:
+    def _signed(self, key: PlatformKey, now: datetime, body: bytes, *, purpose: str, flaw: str) -> dict[str, str]:
         timestamp = str(int(now.timestamp()))
         nonce = self._hash("nonce", purpose, timestamp)[:32]
         private_key = rsa_key("a stranger") if flaw in ("forged", "bad_signature") else key.private_key
@@ -481,9 +475,7 @@ class WechatPaySimulator:
         return Response.of_json(body, error.status, headers)
 
     def _request_id(self, request: Request, number: int) -> str:
-        identity = self._hash(
-            "request", request.method, request.target, request.headers.get("authorization", "")
-        )
+        identity = self._hash("request", request.method, request.target, request.headers.get("authorization", ""))
         return f"08{identity[:40].upper()}-{number}"
 
     # --- orders -------------------------------------------------------------------------------------
@@ -492,9 +484,7 @@ class WechatPaySimulator:
         merchant, asked, now = call.merchant, call.body, self.clock.now()
         _same_mchid(merchant, asked["mchid"])
         if asked["appid"] not in merchant.appids:
-            raise ApiError(
-                400, "APPID_MCHID_NOT_MATCH", "appid和mch_id不匹配，请检查后再试", number=268445527
-            )
+            raise ApiError(400, "APPID_MCHID_NOT_MATCH", "appid和mch_id不匹配，请检查后再试", number=268445527)
         out_trade_no = asked["out_trade_no"]
         order = self.orders.get((merchant.mchid, out_trade_no))
         if order is None:
@@ -811,9 +801,7 @@ class WechatPaySimulator:
         now = self.clock.now()
         refund.state = "PROCESSING"
         refund.received_account = "退回商户结算银行账户" if to_merchant else "用户银行卡0403"
-        self._event(
-            "refund_handled", refund.order, now, out_refund_no=refund.out_refund_no, fen=refund.refund_fen
-        )
+        self._event("refund_handled", refund.order, now, out_refund_no=refund.out_refund_no, fen=refund.refund_fen)
         self._settle_later(refund, "SUCCESS", now + self.refund_delay, self.notice_delay)
 
     # --- certificates and the self-test ---------------------------------------------------------------
@@ -821,9 +809,7 @@ class WechatPaySimulator:
     def _certificates(self, call: _Call) -> dict[str, Any]:
         merchant, now = call.merchant, self.clock.now()
         if merchant.public_key_only:
-            raise ApiError(
-                404, "RESOURCE_NOT_EXISTS", "无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥"
-            )
+            raise ApiError(404, "RESOURCE_NOT_EXISTS", "无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥")
         if merchant.api_v3_key is None:
             raise ApiError(400, "INVALID_REQUEST", "请先设置APIv3密钥")
         data = []
@@ -991,9 +977,7 @@ class WechatPaySimulator:
             ensure_ascii=False,
             separators=(",", ":"),
         ).encode()
-        new_way = (
-            merchant.public_key_only or chance(self.seed, "share", notice.id) < merchant.public_key_share
-        )
+        new_way = merchant.public_key_only or chance(self.seed, "share", notice.id) < merchant.public_key_share
         key = notice.signer or (self.public_key if new_way else self.certificate)
         if notice.flaw == "signed_old_serial":
             key = self.certificate
@@ -1126,10 +1110,7 @@ class WechatPaySimulator:
         if found is None or found.kind != "prepay_id" or (not app and not package.startswith("prepay_id=")):
             return "no such prepay_id"
         expected_appid = appid or found.order.asked["appid"]
-        if (
-            expected_appid != found.order.asked["appid"]
-            or params.get("appId", expected_appid) != expected_appid
-        ):
+        if expected_appid != found.order.asked["appid"] or params.get("appId", expected_appid) != expected_appid:
             return "appid does not match the order"
         if app != (found.order.product == "app"):
             return "the order was placed for another product"
@@ -1139,9 +1120,7 @@ class WechatPaySimulator:
             return "支付验证签名失败"
         return None
 
-    def pay_with(
-        self, params: dict[str, Any], payer_openid: str = "", *, confirm: bool = True
-    ) -> PayResult | str:
+    def pay_with(self, params: dict[str, Any], payer_openid: str = "", *, confirm: bool = True) -> PayResult | str:
         """Open the pay sheet with signed parameters and pay; why they are refused is returned as text."""
         refused = self.check_pay_params(params)
         if refused is not None:
@@ -1243,9 +1222,7 @@ class WechatPaySimulator:
             "taken_fen": order.taken_fen,
             "coupon_fen": order.coupon_fen,
             # Accepted and not closed: gone from the merchant, wherever it is on its way to the payer.
-            "returning_fen": sum(
-                r.refund_fen for r in order.refunds if r.state in ("PROCESSING", "ABNORMAL")
-            ),
+            "returning_fen": sum(r.refund_fen for r in order.refunds if r.state in ("PROCESSING", "ABNORMAL")),
             "refunded_fen": sum(r.refund_fen for r in order.refunds if r.state == "SUCCESS"),
             "state": order.state,
             "payer_openid": order.payer_openid,

@@ -53,11 +53,7 @@ def _answer(simulator: WechatPaySimulator, method: str, path: str, asked: dict[s
             simulator.handle_abnormal(**asked)
             return {}
         case "POST", "/_rotate":
-            key = (
-                simulator.rotate_certificate()
-                if asked["kind"] == "certificate"
-                else simulator.rotate_public_key()
-            )
+            key = simulator.rotate_certificate() if asked["kind"] == "certificate" else simulator.rotate_public_key()
             return {"serial": key.serial}
         case "GET", "/_faults":
             return [

@@ -6,9 +6,7 @@ from simulators.faults import Effect, Fault
 
 NAME = "wechatpay"
 
-API_CALLS = frozenset(
-    {"create", "query", "close", "refund", "query_refund", "abnormal_refund", "certificates", "echo"}
-)
+API_CALLS = frozenset({"create", "query", "close", "refund", "query_refund", "abnormal_refund", "certificates", "echo"})
 # Asked beside the calls: how an accepted refund ends (key: refund number), what happens to a notice (key:
 # order or refund number), whether a stranger claims that a fresh order is paid (key: order number).
 REFUND_OUTCOME, NOTICE, FORGERY = "refund_outcome", "notice", "forgery"
@@ -91,9 +89,7 @@ FAULTS: tuple[Fault, ...] = (
         "应答签名探测 SIGNTEST",
         "The probe fails verification: unknown, asked again.",
     ),
-    _fault(
-        "answer_clock_skewed", API_CALLS, "应答时间戳偏差十分钟", "Refused for its age: unknown, asked again."
-    ),
+    _fault("answer_clock_skewed", API_CALLS, "应答时间戳偏差十分钟", "Refused for its age: unknown, asked again."),
     _fault("answer_unknown_serial", API_CALLS, "应答使用未知序列号", "No key for it: unknown, asked again."),
     # Answers in good order that say something awkward.
     _fault("rate_limited", API_CALLS, "限流 429，未受理", "Asked again later, ever slower."),
@@ -115,9 +111,7 @@ FAULTS: tuple[Fault, ...] = (
         "SYSTEM_ERROR，实际已受理",
         "Queried, then settled; never twice.",
     ),
-    _fault(
-        "unknown_trade_state", frozenset({"query"}), "查单返回未知状态", "Stays pending and is asked again."
-    ),
+    _fault("unknown_trade_state", frozenset({"query"}), "查单返回未知状态", "Stays pending and is asked again."),
     _fault(
         "unknown_refund_state",
         frozenset({"query_refund"}),
@@ -168,9 +162,7 @@ FAULTS: tuple[Fault, ...] = (
         "The notice settles the refund although its answer never came; it is not sent twice.",
     ),
     # Refunds.
-    _fault(
-        "refund_slow", frozenset({REFUND_OUTCOME}), "退款到账很慢", "Stays pending for days, then refunded."
-    ),
+    _fault("refund_slow", frozenset({REFUND_OUTCOME}), "退款到账很慢", "Stays pending for days, then refunded."),
     _fault(
         "refund_abnormal",
         frozenset({REFUND_OUTCOME}),

@@ -31,9 +31,7 @@ class Field:
     fields: Mapping[str, Field] = field(default_factory=dict)
 
 
-def _text(
-    length_max: int, *, required: bool = False, pattern: str = "", one_of: tuple[str, ...] = ()
-) -> Field:
+def _text(length_max: int, *, required: bool = False, pattern: str = "", one_of: tuple[str, ...] = ()) -> Field:
     return Field(kind="text", length_max=length_max, required=required, pattern=pattern, one_of=one_of)
 
 
@@ -53,9 +51,7 @@ _TRUTH = Field(kind="truth")
 _WHOLE = Field(kind="whole")
 _CURRENCY = ("CNY",)
 
-_STORE = _record(
-    {"id": _text(32, required=True), "name": _text(256), "area_code": _text(32), "address": _text(512)}
-)
+_STORE = _record({"id": _text(32, required=True), "name": _text(256), "area_code": _text(32), "address": _text(512)})
 
 _ORDER: dict[str, Field] = {
     "appid": _text(32, required=True),
@@ -84,9 +80,7 @@ _ORDER: dict[str, Field] = {
             ),
         }
     ),
-    "scene_info": _record(
-        {"payer_client_ip": _text(45, required=True), "device_id": _text(32), "store_info": _STORE}
-    ),
+    "scene_info": _record({"payer_client_ip": _text(45, required=True), "device_id": _text(32), "store_info": _STORE}),
     "settle_info": _record({"profit_sharing": _TRUTH}),
 }
 

@@ -46,9 +46,7 @@ def read_public_key(pem: str | bytes) -> RSAPublicKey:
     """The public key in a PEM file, be it a bare public key or a certificate."""
     data = pem.encode() if isinstance(pem, str) else pem
     key = (
-        x509.load_pem_x509_certificate(data).public_key()
-        if b"BEGIN CERTIFICATE" in data
-        else load_pem_public_key(data)
+        x509.load_pem_x509_certificate(data).public_key() if b"BEGIN CERTIFICATE" in data else load_pem_public_key(data)
     )
     if not isinstance(key, RSAPublicKey):
         raise TypeError("not an RSA public key")
@@ -161,16 +159,12 @@ def build_authorization(
 
 
 def aead_encrypt(key: str, *, nonce: str, associated_data: str, plaintext: bytes) -> str:
-    return base64.b64encode(
-        AESGCM(key.encode()).encrypt(nonce.encode(), plaintext, associated_data.encode())
-    ).decode()
+    return base64.b64encode(AESGCM(key.encode()).encrypt(nonce.encode(), plaintext, associated_data.encode())).decode()
 
 
 def aead_decrypt(key: str, *, nonce: str, associated_data: str, ciphertext: str) -> bytes:
     """Raises cryptography's InvalidTag when anything was changed."""
-    return AESGCM(key.encode()).decrypt(
-        nonce.encode(), base64.b64decode(ciphertext), associated_data.encode()
-    )
+    return AESGCM(key.encode()).decrypt(nonce.encode(), base64.b64decode(ciphertext), associated_data.encode())
 
 
 def _oaep() -> OAEP:

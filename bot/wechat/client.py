@@ -49,9 +49,7 @@ class WechatApi:
     async def get(self, account: ChatAccount, path: str, query: Mapping[str, str]) -> Answer:
         return await self.send(HttpRequest(method="GET", url=_url(account, path, query)))
 
-    async def post(
-        self, account: ChatAccount, path: str, body: Mapping[str, Any], *, access_token: str = ""
-    ) -> Answer:
+    async def post(self, account: ChatAccount, path: str, body: Mapping[str, Any], *, access_token: str = "") -> Answer:
         return await self.send(
             HttpRequest(
                 method="POST",

@@ -139,9 +139,7 @@ _DAY_AND_TIME = re.compile(
     r"(?:(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::\d{2}(?:\.\d+)?)?(?P<zone>Z|[+-]\d{2}:\d{2})?)?",
     re.ASCII,
 )
-_AMOUNT = re.compile(
-    r"(?P<sign>[¥￥$€£])? ?(?P<yuan>\d{1,3}(?:,\d{3})+|\d+)(?P<fen>\.\d{1,2})? ?元?", re.ASCII
-)
+_AMOUNT = re.compile(r"(?P<sign>[¥￥$€£])? ?(?P<yuan>\d{1,3}(?:,\d{3})+|\d+)(?P<fen>\.\d{1,2})? ?元?", re.ASCII)
 
 
 def fit(key_type: str, text: str) -> str:
@@ -222,9 +220,7 @@ def _moment(key_type: str, text: str) -> str:
         raise Unfit(key_type)
     year, month, day = (int(match[part] or 1) for part in ("year", "month", "day"))
     try:
-        moment = datetime(
-            year, month, day, int(match["hour"] or 0), int(match["minute"] or 0), tzinfo=SHANGHAI
-        )
+        moment = datetime(year, month, day, int(match["hour"] or 0), int(match["minute"] or 0), tzinfo=SHANGHAI)
         if match["zone"]:
             zone = datetime.fromisoformat(f"2000-01-01T00:00{match['zone']}").tzinfo
             moment = shanghai(moment.replace(tzinfo=zone))

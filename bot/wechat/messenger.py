@@ -104,9 +104,7 @@ async def _send(
     msgid = answer.values.get("msgid", "")
     result = send_result(answer.errcode, clock.now(), str(msgid))
     if result is None:
-        logger.warning(
-            "wechat_message_unknown", extra=_fields(account, message, str(answer.errcode), answer.rid)
-        )
+        logger.warning("wechat_message_unknown", extra=_fields(account, message, str(answer.errcode), answer.rid))
         raise OutcomeUnknown(f"errcode {answer.errcode}")
     return _logged(account, message, result, answer.rid)
 

@@ -118,9 +118,7 @@ def open_encrypted_data(
     try:
         if len(encrypted_data) > ENCRYPTED_BYTES_MAX:
             raise ValueError("too long")
-        key, start, sealed = (
-            base64.b64decode(text, validate=True) for text in (session_key, iv, encrypted_data)
-        )
+        key, start, sealed = (base64.b64decode(text, validate=True) for text in (session_key, iv, encrypted_data))
         decryptor = Cipher(AES(key), CBC(start)).decryptor()
         padded = decryptor.update(sealed) + decryptor.finalize()
         unpadder = PKCS7(128).unpadder()

@@ -207,9 +207,7 @@ class AccessTokens:
         if key := account.params.get("token_key"):
             headers["authorization"] = f"Bearer {key}"
         try:
-            return await self._api.send(
-                HttpRequest(method="GET", url=account.params["token_url"], headers=headers)
-            )
+            return await self._api.send(HttpRequest(method="GET", url=account.params["token_url"], headers=headers))
         except CounterpartyError as error:
             raise NotReached(f"no access token from the hospital's service: {error}") from error
 

@@ -53,8 +53,7 @@ async def test_a_template_message_shows_on_the_phone_and_opens_the_mini_program(
     (shown,) = world.simulator.inbox(world.open_id(world.official))
     assert result == SendResult(outcome=SendOutcome.ACCEPTED, platform_message_id=str(shown.msgid))
     assert shown.text == (
-        "待缴费通知\n项目：西药费\n金额：¥19.98\n时间：2026年5月6日 12:00\n"
-        "姓名：王*明\n单号：P0123456789\n状态：待缴费"
+        "待缴费通知\n项目：西药费\n金额：¥19.98\n时间：2026年5月6日 12:00\n姓名：王*明\n单号：P0123456789\n状态：待缴费"
     )
     assert shown.opens == {"appid": world.mini.app_id, "pagepath": PAGE}
 
@@ -100,9 +99,7 @@ async def test_a_subscribe_message_says_which_language_and_which_version(world: 
     transport = Says(b'{"errcode":0,"errmsg":"ok"}')
     messenger = world.wire(transport).subscribe
     await messenger.send(world.account(world.mini), world.message(world.mini))
-    await messenger.send(
-        world.account(world.mini, miniprogram_state="trial"), world.message(world.mini, language="en")
-    )
+    await messenger.send(world.account(world.mini, miniprogram_state="trial"), world.message(world.mini, language="en"))
     assert [(body["miniprogram_state"], body["lang"]) for body in transport.bodies] == [
         ("formal", "zh_CN"),
         ("trial", "en_US"),
@@ -173,9 +170,7 @@ async def test_every_code_of_the_table(world: WechatOfTests, errcode: int) -> No
         elif errcode in NEVER:
             assert result == SendResult(outcome=SendOutcome.NEVER, code=str(errcode))
         elif errcode in LATER:
-            assert result == SendResult(
-                outcome=SendOutcome.LATER, code=str(errcode), not_before=LATER[errcode]
-            )
+            assert result == SendResult(outcome=SendOutcome.LATER, code=str(errcode), not_before=LATER[errcode])
         else:
             assert result == SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(errcode))
 
@@ -196,13 +191,9 @@ async def test_every_code_of_the_table(world: WechatOfTests, errcode: int) -> No
         (200, b"<html>"),
     ],
 )
-async def test_anything_but_the_platforms_own_word_is_unknown(
-    world: WechatOfTests, status: int, body: bytes
-) -> None:
+async def test_anything_but_the_platforms_own_word_is_unknown(world: WechatOfTests, status: int, body: bytes) -> None:
     with pytest.raises(OutcomeUnknown):
-        await world.wire(Says(body, status)).subscribe.send(
-            world.account(world.mini), world.message(world.mini)
-        )
+        await world.wire(Says(body, status)).subscribe.send(world.account(world.mini), world.message(world.mini))
 
 
 def test_the_days_quota_returns_after_midnight_in_shanghai() -> None:

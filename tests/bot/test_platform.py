@@ -40,9 +40,7 @@ async def test_sign_in_and_phone_over_loopback(serve: Any) -> None:
         world.base_url = base_url
         platform, account = world.wire(http).platform, world.account(world.mini)
         identity = await platform.sign_in(account, world.simulator.new_login_code(world.user, account.app_id))
-        phone = await platform.phone_number(
-            account, world.simulator.new_phone_code(world.user, account.app_id)
-        )
+        phone = await platform.phone_number(account, world.simulator.new_phone_code(world.user, account.app_id))
     assert identity.open_id == world.open_id(world.mini)
     assert identity.open_id != world.open_id(world.official)
     assert identity.union_id == world.simulator.union_id(world.user)

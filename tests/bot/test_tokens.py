@@ -68,10 +68,7 @@ async def test_fifty_messages_at_once_ask_for_one_token_over_loopback(serve: Any
         adapters = world.wire(http)
         account = world.account(world.official)
         results = await asyncio.gather(
-            *(
-                adapters.template.send(account, world.message(world.official, number=number))
-                for number in range(1, 51)
-            )
+            *(adapters.template.send(account, world.message(world.official, number=number)) for number in range(1, 51))
         )
     assert {result.outcome for result in results} == {SendOutcome.ACCEPTED}
     assert stable_calls(world) == 1
@@ -146,9 +143,7 @@ async def test_a_token_that_somebody_else_rotated_is_replaced_within_the_call(wo
 @pytest.mark.parametrize("code", [40001, 40014, 42001, 42007])
 async def test_every_token_code_is_answered_with_one_fresh_token(world: WechatOfTests, code: int) -> None:
     transport = Answers(world, [{"errcode": code, "errmsg": "x"}, {"errcode": 0, "errmsg": "ok", "msgid": 5}])
-    result = await world.wire(transport).template.send(
-        world.account(world.official), world.message(world.official)
-    )
+    result = await world.wire(transport).template.send(world.account(world.official), world.message(world.official))
     assert result.outcome is SendOutcome.ACCEPTED
     assert len(transport.sends) == 2
 
@@ -180,9 +175,7 @@ async def test_a_forced_refresh_follows_only_when_the_platform_keeps_handing_out
     adapters = world.wire(world.transport())
     account = world.account(world.official)
     world.faults.script("wechat.token_refused")
-    assert (
-        await adapters.template.send(account, world.message(world.official))
-    ).outcome is SendOutcome.ACCEPTED
+    assert (await adapters.template.send(account, world.message(world.official))).outcome is SendOutcome.ACCEPTED
     assert world.simulator.books()["apps"][0]["tokens_made"] == 2
     assert sum(world.official.forced.values()) == 1
 
@@ -203,9 +196,7 @@ async def test_forced_refreshes_never_reach_the_platforms_twenty_a_day(world: We
 
 async def test_a_refusal_that_outlives_a_fresh_token_stands(world: WechatOfTests) -> None:
     transport = Answers(world, [{"errcode": 40001, "errmsg": "x"}] * 9)
-    result = await world.wire(transport).template.send(
-        world.account(world.official), world.message(world.official)
-    )
+    result = await world.wire(transport).template.send(world.account(world.official), world.message(world.official))
     assert (result.outcome, result.code) == (SendOutcome.MISCONFIGURED, "40001")
     assert len(transport.sends) == 2
 
@@ -216,9 +207,7 @@ async def test_a_refusal_that_outlives_a_fresh_token_stands(world: WechatOfTests
 async def test_without_a_token_the_message_has_not_left(world: WechatOfTests, fault: str) -> None:
     world.faults.script(f"wechat.{fault}", key=world.official.app_id)
     with pytest.raises(NotReached):
-        await world.wire(world.transport()).template.send(
-            world.account(world.official), world.message(world.official)
-        )
+        await world.wire(world.transport()).template.send(world.account(world.official), world.message(world.official))
     assert world.simulator.calls["template_send"] == 0
 
 
@@ -283,9 +272,7 @@ async def test_a_dead_process_with_the_lock_holds_nobody_up_for_long(world: Wech
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
-    tokens = AccessTokens(
-        api=world.wire(world.transport()).tokens._api, store=store, clock=world.clock, pause=pause
-    )
+    tokens = AccessTokens(api=world.wire(world.transport()).tokens._api, store=store, clock=world.clock, pause=pause)
     assert await tokens.get(account)
     assert 0 < sum(pauses) <= 2.001
 

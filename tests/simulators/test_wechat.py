@@ -51,9 +51,7 @@ def data(**changes: str) -> dict[str, Any]:
     return {key: {"value": value} for key, value in {**DATA, **changes}.items()}
 
 
-async def send(
-    world: WechatOfTests, path: str = TEMPLATE_SEND, *, token: str | None = None, **changes: Any
-) -> Any:
+async def send(world: WechatOfTests, path: str = TEMPLATE_SEND, *, token: str | None = None, **changes: Any) -> Any:
     app = world.mini if path == SUBSCRIBE_SEND else world.official
     token = token if token is not None else (await stable(world, app))["access_token"]
     body = {
@@ -276,9 +274,7 @@ async def test_an_accounts_subscription_notice_needs_a_grant_and_names_no_msgid(
         ({"data": data(time3="2026年05月06日 12:00")}, 47003),
     ],
 )
-async def test_refusals_leave_the_phone_as_it_was(
-    world: WechatOfTests, changes: dict[str, Any], errcode: int
-) -> None:
+async def test_refusals_leave_the_phone_as_it_was(world: WechatOfTests, changes: dict[str, Any], errcode: int) -> None:
     assert code(await send(world, **changes)) == errcode
     assert world.simulator.inbox(world.open_id(world.official)) == ()
 
@@ -384,17 +380,13 @@ async def test_the_same_seed_gives_the_same_world_whatever_comes_in_between() ->
     for world in (one, other):
         if world is other:
             await stable(world, world.mini)
-            other.simulator.new_login_code(
-                other.simulator.add_user("赵六", phone="13600000000"), world.mini.app_id
-            )
+            other.simulator.new_login_code(other.simulator.add_user("赵六", phone="13600000000"), world.mini.app_id)
         await send(world, client_msg_id="m1")
     assert one.official.tokens == other.official.tokens
     assert one.simulator.new_login_code(one.user, one.mini.app_id) == other.simulator.new_login_code(
         other.user, other.mini.app_id
     )
-    assert one.simulator.inbox(one.open_id(one.official)) == other.simulator.inbox(
-        other.open_id(other.official)
-    )
+    assert one.simulator.inbox(one.open_id(one.official)) == other.simulator.inbox(other.open_id(other.official))
     different = WechatPlatformSimulator(clock=one.clock, faults=one.faults, seed=8)
     assert different.open_id(one.user, one.official.app_id) != one.open_id(one.official)
 
@@ -418,9 +410,7 @@ async def test_the_console_acts_for_a_person_over_http(serve: Any) -> None:
 
         async def console(method: str, path: str, body: Any = None) -> Any:
             reply = await http.send(
-                HttpRequest(
-                    method=method, url=base_url + path, body=json.dumps(body).encode() if body else b""
-                ),
+                HttpRequest(method=method, url=base_url + path, body=json.dumps(body).encode() if body else b""),
                 deadline_seconds=5,
             )
             return json.loads(reply.body)

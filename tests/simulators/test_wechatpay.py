@@ -423,9 +423,7 @@ class TestNotices:
         assert await us.deliver(within=timedelta(days=2)) == 16
         times = [int(request.headers["wechatpay-timestamp"]) for request in us.received]
         assert times[0] == paid_at.timestamp() + 1
-        assert [later - sooner for sooner, later in pairwise(times)] == [
-            wait.total_seconds() for wait in RESEND_AFTER
-        ]
+        assert [later - sooner for sooner, later in pairwise(times)] == [wait.total_seconds() for wait in RESEND_AFTER]
         assert sum(RESEND_AFTER, timedelta(0)) == timedelta(hours=24, minutes=4)
         assert len({request.headers["wechatpay-signature"] for request in us.received}) == 16
         assert len({request.json()["id"] for request in us.received}) == 1
@@ -617,9 +615,7 @@ class TestReplay:
             books = us.simulator.books()
             seen = {order["out_trade_no"]: order for order in books["orders"]}
             seen |= {refund["out_refund_no"]: refund for refund in books["refunds"]}
-            seen |= {
-                value.get("out_refund_no", value["out_trade_no"]) + kind: value for kind, value in us.told()
-            }
+            seen |= {value.get("out_refund_no", value["out_trade_no"]) + kind: value for kind, value in us.told()}
             return seen
 
         forwards = await a_run(["T00001", "T00002", "T00003"], 1)

@@ -64,9 +64,7 @@ class Client:
 
 
 @pytest.fixture
-async def client(
-    tmp_path: Path, serve: Callable[[Any], AbstractAsyncContextManager[str]]
-) -> AsyncIterator[Client]:
+async def client(tmp_path: Path, serve: Callable[[Any], AbstractAsyncContextManager[str]]) -> AsyncIterator[Client]:
     simulator = WechatPaySimulator(
         clock=OffsetClock(tmp_path / "offset"), notice_delay=timedelta(0), refund_delay=timedelta(0)
     )
@@ -122,9 +120,7 @@ async def test_refusals_reach_it_unsigned_and_a_forged_answer_does_not_pass(clie
     for name in ("answer_forged", "answer_signtest"):
         client.simulator.faults.script(f"wechatpay.{name}")
         with pytest.raises(Exception, match="failed to verify the signature"):
-            await client(
-                "pay", description="门诊", out_trade_no="T00001", amount=AMOUNT, payer={"openid": OPENID}
-            )
+            await client("pay", description="门诊", out_trade_no="T00001", amount=AMOUNT, payer={"openid": OPENID})
     client.simulator.faults.script("wechatpay.answer_lost")
     with pytest.raises(OSError, match="Connection aborted"):
         await client("close", out_trade_no="T00001")
@@ -148,9 +144,7 @@ async def test_with_platform_certificates_it_downloads_them_itself(client):
     core._public_key, core._public_key_id = None, None
     client.simulator.merchants[MCHID].public_key_share = 0.0
     await asyncio.to_thread(core._init_certificates)
-    status, _ = await client(
-        "pay", description="门诊", out_trade_no="T00001", amount=AMOUNT, payer={"openid": OPENID}
-    )
+    status, _ = await client("pay", description="门诊", out_trade_no="T00001", amount=AMOUNT, payer={"openid": OPENID})
     assert status == 200
     assert client.simulator.pay("T00001") == "paid"
     assert await deliver_one(client.simulator, client.take)

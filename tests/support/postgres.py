@@ -58,9 +58,7 @@ def chosen_binaries() -> Path | None:
     if chosen == "embedded":
         return None
     if not (Path(chosen) / "postgres").exists():
-        raise RuntimeError(
-            f"ZHENFU_TEST_POSTGRES={chosen}: no PostgreSQL there; `make test` installs postgresql-15"
-        )
+        raise RuntimeError(f"ZHENFU_TEST_POSTGRES={chosen}: no PostgreSQL there; `make test` installs postgresql-15")
     return Path(chosen)
 
 

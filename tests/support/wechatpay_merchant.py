@@ -79,9 +79,7 @@ class MerchantOfTests:
         return await exchange(self.simulator, self.request(method, target, body, **changes))
 
     async def create(self, out_trade_no: str, product: str = "jsapi", **changes: Any) -> Response:
-        return await self.send(
-            "POST", f"/v3/pay/transactions/{product}", an_order(out_trade_no, product, **changes)
-        )
+        return await self.send("POST", f"/v3/pay/transactions/{product}", an_order(out_trade_no, product, **changes))
 
     async def query(self, out_trade_no: str) -> Response:
         target = f"/v3/pay/transactions/out-trade-no/{out_trade_no}?mchid={self.merchant.mchid}"

@@ -122,6 +122,4 @@ def test_complete_notices_verify_and_open():
 
 def test_a_sensitive_field_opens():
     (case, *_) = read_vectors("wechat", "v3_sensitive_fields.json")["cases"]
-    assert (
-        oaep_decrypt(read_private_key(pem(case["private_key_file"])), case["ciphertext"]) == case["plaintext"]
-    )
+    assert oaep_decrypt(read_private_key(pem(case["private_key_file"])), case["ciphertext"]) == case["plaintext"]
