@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 POSTGRES_15 ?= /usr/lib/postgresql/15/bin
+PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+PROCESSES ?= 2
+CRASH_SEEDS ?= 200
 SEED ?=
 SEEDS ?=
 export ZHENFU_TEST_POSTGRES ?= embedded
@@ -22,11 +25,12 @@ run:  ## the whole hospital on this computer: every program, every counterparty,
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh run
 	$(BIN)/zhenfu sandbox
 
-test:  ## everything that must hold: check, all tests, then those with a database on PostgreSQL 15 too
+test:  ## everything that must hold: check, all tests, those with a database on PostgreSQL 15 too, 200 bad days
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh test
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
-	ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(BIN)/python -m pytest -m "database and not browser"
+	$(PYTEST)
+	ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(PYTEST) -m "database and not browser"
+	@$(MAKE) --no-print-directory crash SEEDS=$(CRASH_SEEDS)
 
 check:  ## layout, lint, types, who imports whom, and the database's schema; run it before each commit
 	$(BIN)/ruff format --check .
