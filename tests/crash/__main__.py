@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from runtime.child_processes import dies_with_us
 from runtime.embedded_postgres import EmbeddedPostgres
 from tests.crash.database import Place, a_workbench
+from tests.crash.mutations import MUTATIONS
 from tests.crash.scenario import DAY, TOY, Result, Scenario, run_seed
 from tests.crash.scheduler import Trace
 from tests.support.postgres import a_cluster, a_migrated_database
@@ -40,6 +42,9 @@ def main() -> int:
         )
     arguments = _arguments()
     scenario = SCENARIOS[arguments.scenario]
+    logging.getLogger().addHandler(logging.NullHandler())
+    if arguments.mutation:
+        MUTATIONS[arguments.mutation]()
     if arguments.worker:
         return _work(scenario, arguments)
     memory = Path("/dev/shm")  # noqa: S108
@@ -58,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=1, help="the first of them")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), default=DEFAULT_SCENARIO)
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="make this mistake; a seed must catch it")
     parser.add_argument("--quiet", action="store_true", help="no steps")
     parser.add_argument("--worker", nargs=2, metavar=("APP", "SUPERUSER"), help=argparse.SUPPRESS)
     parser.add_argument("--stride", type=int, default=1, help=argparse.SUPPRESS)
@@ -87,10 +93,16 @@ def _search(scenario: Scenario, cluster: EmbeddedPostgres, arguments: argparse.N
         if result.failure:
             failed.append(result)
             print(f"seed {result.seed} FAILED: {result.failure}", flush=True)
-            if len(failed) == FAILURES_MAX:
+            if len(failed) == (1 if arguments.mutation else FAILURES_MAX):
                 break
         if done % 100 == 0:
             print(f"{done} seeds, {60 * done / (time.monotonic() - started):.0f} a minute", flush=True)
+    if arguments.mutation:
+        if failed:
+            print(f"{arguments.mutation} is caught by seed {failed[0].seed}, the {done}. of {arguments.seeds}")
+        else:
+            print(f"{arguments.mutation} is NOT caught by any of {done} seeds")
+        return not failed
     minutes = (time.monotonic() - started) / 60
     print(f"{done} seeds, {steps} steps, {done / minutes:.0f} seeds a minute in {arguments.processes} processes")
     for name, count in sorted(totals.items()):
@@ -113,6 +125,7 @@ def _results(scenario: Scenario, cluster: EmbeddedPostgres, arguments: argparse.
                     [
                         sys.executable,
                         *("-m", "tests.crash", "--scenario", scenario.name),
+                        *(("--mutation", arguments.mutation) if arguments.mutation else ()),
                         *("--worker", place.app_dsn, place.superuser_dsn),
                         *("--start", str(arguments.start + number), "--stride", str(arguments.processes)),
                         *("--seeds", str(len(range(number, arguments.seeds, arguments.processes)))),

@@ -24,16 +24,18 @@ class Bells:
         self._scheduler = scheduler
         self._postgres = postgres
         self._sleepers: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
+        self._known: dict[str, datetime | None] = {}  # until somebody commits something about it
         self._naps: Counter[tuple[str, str]] = Counter()
         scheduler.on_commit.append(self._committed)
 
     def next_due(self, *tables: str) -> datetime | None:
         """When a row of these kinds can be taken."""
-        parts = " UNION ALL ".join(
-            f"SELECT min(greatest(due_at, lease_until)) AS at FROM {table} WHERE due_at IS NOT NULL" for table in tables
-        )
-        ((at,),) = self._postgres.query(f"SELECT min(at) FROM ({parts}) AS moments")
-        return at if isinstance(at, datetime) else None
+        for table in tables:
+            if table not in self._known:
+                ((self._known[table],),) = self._postgres.query(
+                    f"SELECT min(greatest(due_at, lease_until)) FROM {table} WHERE due_at IS NOT NULL"
+                )
+        return min((at for table in tables if (at := self._known[table]) is not None), default=None)
 
     async def wait(self, table: str) -> None:
         """Sleep until there is something to do in this table."""
@@ -69,6 +71,7 @@ class Bells:
 
     def _committed(self, tables: set[str]) -> None:
         for table in sorted(tables):
+            self._known.pop(table, None)
             sleepers, self._sleepers[table] = self._sleepers[table], []
             for bell in sleepers:
                 if not bell.done():

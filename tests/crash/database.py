@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,7 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
         self.life: Life | None = None
         self.server: Postgres | None = None
         self._written: set[str] = set()
+        self._begin = ""  # said by the program, not yet sent
 
     def __str__(self) -> str:
         return f"session {self.backend}"
@@ -66,6 +67,15 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         if args:
             return str(await super().execute(query, *args, timeout=timeout))
+        if self.life is not None:
+            if query.startswith("BEGIN"):
+                self._begin = query  # nobody can tell when it was sent: it goes out with the first statement
+                return "BEGIN"
+            if self._begin and query.startswith(("COMMIT", "ROLLBACK;")):
+                self._begin = ""
+                return query
+            if query.startswith(("SAVEPOINT", "RELEASE")):  # … nor these, which no other session can see
+                return await self._unseen(query)
         return str(await self._gated(query, (), lambda: super(GatedConnection, self).execute(query)))
 
     async def _execute(self, query: str, args: Any, limit: int, timeout: float | None, **options: Any) -> Any:
@@ -87,6 +97,9 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
         try:
             if step.strike is Strike.LOSE_BEFORE:
                 raise self._lost()
+            if self._begin:
+                begin, self._begin = self._begin, ""
+                await super().execute(begin)
             result = await run()
             self._tell_commit(life, step.call)
             if step.strike is Strike.LOSE_AFTER:
@@ -103,6 +116,17 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
             return result
         finally:
             scheduler.leave(step, outcome)
+
+    async def _unseen(self, query: str) -> str:
+        life = self.life
+        assert life is not None
+        if life.dead:
+            raise Crashed(query)
+        with life.scheduler.real():
+            if self._begin:
+                begin, self._begin = self._begin, ""
+                await super().execute(begin)
+            return str(await super().execute(query))
 
     def _tell_commit(self, life: Life, call: str) -> None:
         verb, _, table = call.partition(" ")
@@ -150,6 +174,7 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
         self._pool_release_ctr += 1
         self._stmt_exclusive_section = _Atomic()
         self._written = set()
+        self._begin = ""
         self.life = None
 
     async def clean(self) -> None:
@@ -165,6 +190,7 @@ class Postgres:
         self._idle: list[GatedConnection] = []
         self._contexts: dict[str, TortoiseContext] = {}
         self._frozen: set[int] = set()
+        self.stages: dict[str, Any] = {}  # what scenarios have prepared once for all their runs
         self._control.execute("SET session_replication_role = replica")  # past the triggers of what only grows
         self._tables = [
             str(name)
@@ -200,6 +226,24 @@ class Postgres:
     def empty(self) -> None:
         """Every table as it is after migration, on disk too: rows will lie where they lay last time."""
         self._control.execute("TRUNCATE " + ", ".join(self._tables))
+
+    def save(self) -> dict[str, bytes]:
+        """Every row there is, to be loaded again into empty tables."""
+        saved = {}
+        for table in self._tables:
+            with self._control.cursor().copy(f"COPY {table} TO STDOUT") as copy:
+                if rows := b"".join(bytes(block) for block in copy):
+                    saved[table] = rows
+        return saved
+
+    def load(self, saved: Mapping[str, bytes]) -> None:
+        for table, rows in saved.items():
+            with self._control.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+                copy.write(rows)
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change rows from beside, past all gates: for what the world does before anything runs."""
+        self._control.execute(statement, values)
 
     def dump(self) -> dict[str, list[Any]]:
         """All rows of all tables, for comparison."""
@@ -257,6 +301,7 @@ class Postgres:
         client: Any = life.context.run(context.connections.get, CONNECTION)
         client._pool = None
         client._pool_init_lock = asyncio.Lock()
+        client.create_pool = _create_pool
 
     def _new_context(self, pool_max: int) -> TortoiseContext:
         settings = configuration(
@@ -313,6 +358,22 @@ def a_workbench(place: Place) -> Iterator[tuple[VirtualLoop, Postgres]]:
         for _ in range(3):  # sockets close one turn after they are told to
             loop.run_until_complete(asyncio.sleep(0))
         loop.close()
+
+
+class PlainPool(asyncpg.Pool):  # type: ignore[misc]
+    """Takes a connection back without a task of its own for it: here there is nothing to wait for."""
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        if connection._con is not None:
+            self._check_init()
+            connection._con._on_release()
+            await connection._holder.release(timeout)
+
+
+async def _create_pool(**options: Any) -> PlainPool:
+    defaults = {"max_queries": 1 << 60, "setup": None, "init": None, "record_class": asyncpg.Record}
+    pool: PlainPool = await PlainPool(None, **(defaults | options))
+    return pool
 
 
 async def _leave_as_it_is(connection: GatedConnection) -> None:

@@ -10,8 +10,19 @@ from simulators.faults import Fault
 from tests.crash.network import Weather
 from tests.crash.scheduler import Chaos
 
-ALONE = 0.25  # this part of the days has no faults but crashes, and no crashes but faults
-SLOW_NAMES = frozenset({"wechatpay.refund_slow"})  # days of waiting: rarely
+RARE = {
+    "wechatpay.refund_slow": 0.1,  # days of waiting
+    "hospital.not_reached": 0.3,  # these strike every question too, and nobody pays at a HIS that never answers
+    "hospital.request_lost": 0.3,
+    "hospital.answer_lost": 0.5,
+    "hospital.error_500": 0.3,
+    "hospital.answer_garbled": 0.3,
+    "hospital.answer_unsigned": 0.3,
+    "hospital.answer_forged": 0.3,
+    "hospital.answer_of_another_request": 0.3,
+    "hospital.outcome_unknown_word": 0.3,
+    "hospital.login_page": 0.3,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +43,10 @@ class Day:
     polls: bool
     refund_delay_seconds: int
     meddling: float  # how often the hospital does something with a bill that is being paid
+    rivals: float  # how often somebody else pays the same bill too, or the same person on another device
+    wrong_amounts: float  # how often the channel takes another amount than it was asked for
+    revivals: float  # how often the channel lets a closed order be paid all the same
+    step_microseconds: tuple[int, int]
     chaos: Chaos
     weather: Weather
     rates: dict[str, float] = field(default_factory=dict)
@@ -40,19 +55,19 @@ class Day:
     def of(cls, seed: int, catalogue: Iterable[Fault]) -> Day:
         draw = random.Random(f"{seed}/day")
         severity = draw.choice((0.0, 0.02, 0.05, 0.1, 0.2))
-        crashes = draw.choice((0.0, 0.002, 0.004, 0.01))
+        crashes = draw.choice((0.0, 0.0015, 0.003, 0.006))
         rates = {}
         for fault in sorted(catalogue, key=lambda fault: fault.name):
             share = draw.random()
             strikes = draw.random() < 0.4
             if strikes and severity:
-                rates[fault.name] = severity * share * (0.1 if fault.name in SLOW_NAMES else 1.0)
+                rates[fault.name] = severity * share * RARE.get(fault.name, 1.0)
         no_lock = draw.random() < 0.15
         return cls(
             seed=seed,
-            servers=draw.choice((1, 1, 2)),
+            servers=draw.choice((1, 2)),
             workers=draw.choice((1, 2)),
-            visits=draw.randint(3, 6),
+            visits=draw.randint(2, 4),
             merge=draw.random() < 0.4,
             insured=draw.random() < 0.2,
             no_lock=no_lock,
@@ -62,8 +77,21 @@ class Day:
             lock_seconds=draw.choice((900, 900, 420, 240)),
             polls=draw.random() < 0.1,
             refund_delay_seconds=draw.choice((5, 30, 600)),
-            meddling=draw.choice((0.0, 0.1, 0.3)),
-            chaos=Chaos(seed=seed, crash=crashes, lose=draw.choice((0.0, 0.0, 0.002))),
-            weather=Weather(slow=draw.choice((0.0, 0.02, 0.1)), slow_seconds_max=draw.choice((3.0, 15.0, 40.0))),
+            meddling=draw.choice((0.0, 0.2, 0.5)),
+            rivals=draw.choice((0.1, 0.4, 0.8)),
+            wrong_amounts=draw.choice((0.0, 0.0, 0.05)),
+            revivals=draw.choice((0.0, 0.0, 0.3)),
+            step_microseconds=draw.choice(((50, 500), (500, 20_000))),
+            chaos=Chaos(
+                seed=seed,
+                crash=crashes,
+                lose=draw.choice((0.0, 0.0, 0.002)),
+                stall=draw.choice((0.0, 0.0, 0.002)),
+            ),
+            weather=Weather(
+                quick_seconds=draw.choice(((0.0, 0.002), (0.004, 0.12))),
+                slow=draw.choice((0.0, 0.02, 0.1)),
+                slow_seconds_max=draw.choice((3.0, 15.0, 40.0)),
+            ),
             rates=rates,
         )

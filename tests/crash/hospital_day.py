@@ -8,14 +8,21 @@ import random
 from datetime import timedelta
 
 from tests.crash.database import Postgres
+from tests.crash.loop import VirtualLoop
 from tests.crash.oracle import count, judge
 from tests.crash.people import visits
 from tests.crash.scheduler import Failure, Scheduler
-from tests.crash.world import MistakesLogged, World
+from tests.crash.world import SAME_EVERY_DAY, STAGE, MistakesLogged, World
 
 PATIENCE = timedelta(hours=2)  # then staff look at their cases
 LONGEST = timedelta(days=4)  # the slowest refund takes two
 AFTERWARDS_SECONDS = (0, 60, 600, 3600)  # so long things still go wrong when everybody has gone home
+
+
+def prepare(loop: VirtualLoop, postgres: Postgres) -> None:
+    """What all days have in common, once per process."""
+    if STAGE not in postgres.stages:
+        postgres.stages[STAGE] = World.stage(Scheduler(loop, postgres, seed=SAME_EVERY_DAY), postgres)
 
 
 async def run(scheduler: Scheduler, postgres: Postgres) -> None:
@@ -25,7 +32,7 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
     handler = MistakesLogged(world)
     log.addHandler(handler)
     try:
-        await world.furnish()
+        world.furnish()
         world.deliver()
         world.open()
         await visits(world)

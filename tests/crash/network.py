@@ -18,13 +18,12 @@ from simulators.kit import ConnectionLost, NeverConnected, Request, Response, Si
 from tests.crash.scheduler import Life, Scheduler
 from wire.http import HttpReply, HttpRequest
 
-QUICK_SECONDS = (0.004, 0.12)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weather:
     """How the network behaves: some exchanges are slow, up to beyond what the caller waits for."""
 
+    quick_seconds: tuple[float, float] = (0.004, 0.12)
     slow: float = 0.0
     slow_seconds_max: float = 20.0
 
@@ -54,7 +53,7 @@ class Network:
         """There and back."""
         nth = self._nth[name, key] = self._nth.get((name, key), 0) + 1
         seed = self.scheduler.seed
-        low, high = QUICK_SECONDS
+        low, high = self.weather.quick_seconds
         there, back = (low + (high - low) * chance(seed, way, name, key, nth) ** 2 for way in ("there", "back"))
         if chance(seed, "slow", name, key, nth) < self.weather.slow:
             late = chance(seed, "late", name, key, nth) * self.weather.slow_seconds_max

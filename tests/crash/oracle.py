@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from simulators.hospital_books import HisBill
 from tests.crash.bells import DUE, ENDLESS
-from tests.crash.world import World
+from tests.crash.world import MCHID, World
 
 CASES_OF_FAULTS = {
     # what a case may be about when one of these has struck, even after people have done their part
@@ -31,7 +33,8 @@ class Line:
 
 def judge(world: World) -> list[str]:
     """Everything that is not as it must be, as sentences; empty: all is well."""
-    return [*_money(world), *_bills(world), *_refunds(world), *_ledger(world), *_ours(world), *_messages(world)]
+    checks = (_money, _bills, _refunds, _attempts, _proofs, _ledger, _ours, _messages)
+    return [sentence for check in checks for sentence in check(world)]
 
 
 def count(world: World) -> None:
@@ -104,8 +107,9 @@ def _refunds(world: World) -> Iterator[str]:
     orders = {order["out_trade_no"]: order for order in world.pay.books()["orders"]}
     for order_no, groups in _groups(world).items():
         order = orders.get(order_no)
-        if order is None or not order["taken_fen"]:
-            continue
+        asked = sum(line.amount_fen for lines in groups.values() for line in lines)
+        if order is None or not order["taken_fen"] or order["taken_fen"] != asked:
+            continue  # another amount than was asked goes back whole
         for confirm_no, lines in groups.items():
             bills = [world.his.bills[line.his_bill_id] for line in lines]
             if any(one.order_no == order_no for bill in bills for one in bill.booked):
@@ -128,6 +132,36 @@ def _not_wanted(world: World, line: Line, bill: HisBill, order: dict[str, Any]) 
     if "BILL_EXPIRED" in world.his.refused.get(line.confirm_no, ()):
         return "expired"
     return ""
+
+
+def _attempts(world: World) -> Iterator[str]:
+    """Two orders for one bill can be paid at the same time only if somebody was told so and went on."""
+    lives: defaultdict[str, list[tuple[datetime, datetime, str]]] = defaultdict(list)
+    for order_no, groups in _groups(world).items():
+        order = world.pay.orders.get((MCHID, order_no))
+        if order is not None:
+            end = order.paid_at or order.closed_at or order.expires_at
+            for line in (line for lines in groups.values() for line in lines):
+                lives[line.his_bill_id].append((order.created_at, min(end, order.expires_at), order_no))
+    for bill_id, spans in lives.items():
+        spans.sort()
+        for (_, end, first), (begin, _, second) in pairwise(spans):
+            if begin < end and bill_id not in world.knowingly:
+                yield f"{first} and {second} could both be paid for {bill_id}, and nobody was asked"
+
+
+def _proofs(world: World) -> Iterator[str]:
+    """What ended a payment is true in the channel's books."""
+    for order_no, status, proof in world.postgres.query(
+        "SELECT p.order_no, p.status, e.proof_kind FROM payment p JOIN payment_event e ON e.id = p.proof_id"
+    ):
+        order = world.pay.orders.get((MCHID, order_no))
+        if proof in {"never_sent", "absent_after_deadline", "explicit_refusal"} and order is not None:
+            yield f"{order_no} is {status} by {proof}, but the channel has it"
+        elif world.scheduler.counts["closed orders revived"]:
+            continue
+        elif status == "closed" and proof == "authenticated_close" and (order is None or order.closed_at is None):
+            yield f"{order_no} is closed by {proof}, but not at the channel"
 
 
 def _groups(world: World) -> dict[str, dict[str, list[Line]]]:
@@ -215,7 +249,14 @@ def _ours(world: World) -> Iterator[str]:
 
 def _messages(world: World) -> Iterator[str]:
     """Nobody is told the same thing twice, and whoever paid is told."""
+    written = Counter(
+        union
+        for (union,) in world.postgres.query("SELECT p.union_lookup FROM message m JOIN payer p ON p.id = m.payer_id")
+    )
     for user in world.chat.books()["users"]:
+        union = world.keyring.lookup(world.chat.union_id(user["user"]), place="payer.union_id")
+        if len(user["messages"]) > written[union]:
+            yield f"{user['name']} has got {len(user['messages'])} messages of the {written[union]} that were written"
         numbers = Counter(message["client_msg_id"] for message in user["messages"] if message["client_msg_id"])
         for number, times in numbers.items():
             if times > 1:
@@ -231,5 +272,3 @@ def _messages(world: World) -> Iterator[str]:
         " WHERE m.institution_id = r.institution_id AND m.dedup_key = 'returned:' || r.refund_no)"
     ):
         yield f"nobody was told about refund {refund_no}"
-
-

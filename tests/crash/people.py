@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from simulators.faults import chance
 from simulators.hospital_books import Refusal
 from simulators.kit import ConnectionLost, NeverConnected
 from tests.crash.scheduler import Life
-from tests.crash.world import METHOD, Phone, World
+from tests.crash.world import MCHID, METHOD, Phone, World
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ async def _visit(world: World, number: int, draw: random.Random) -> None:
         for part, wanted in enumerate(groups):
             key = f"visit{number}.{part}"
             group.create_task(_pay(world, first, patient, wanted, draw, key))
-            if draw.random() < 0.25:  # a relative, or the same person on another device
+            if draw.random() < world.day.rivals:  # a relative, or the same person on another device
                 group.create_task(_pay(world, draw.choice(payers), patient, wanted, draw, f"{key}b"))
         for bill in bills:
             if draw.random() < world.day.meddling:
@@ -79,7 +80,7 @@ async def _prescribe(world: World, patient: str, draw: random.Random) -> str:
 
 async def _meddle(world: World, bill: str, draw: random.Random) -> None:
     """Something happens to a bill that somebody may be paying."""
-    await asyncio.sleep(draw.uniform(0, 400))
+    await asyncio.sleep(draw.uniform(0, 150))
     what = draw.choice(("cancels", "takes the money at the window", "changes the amount"))
     force = draw.random() < 0.3  # a HIS that does not keep its own locks
     await world.scheduler.gate(f"hospital {what}", bill)
@@ -96,9 +97,7 @@ async def _meddle(world: World, bill: str, draw: random.Random) -> None:
         world.scheduler.counts[f"hospital {what}"] += 1
 
 
-async def _pay(
-    world: World, phone: Phone, patient: str, bills: tuple[str, ...], draw: random.Random, key: str
-) -> None:
+async def _pay(world: World, phone: Phone, patient: str, bills: tuple[str, ...], draw: random.Random, key: str) -> None:
     """One person pays these bills, or tries to."""
     await asyncio.sleep(draw.uniform(0, 60))
     payer = _Payer(world, phone, patient, bills, draw, key)
@@ -170,10 +169,11 @@ class _Payer:
             return None
         except PaymentOpenElsewhere as problem:
             self._note(problem)
-            self.despite_open = self.draw.random() < 0.6
+            if self.draw.random() < 0.6:
+                self.despite_open = True
+                self.world.knowingly.update(self.bills)
             await self._pause(3, 60)
             return None
-        self.world.asked[started.order_no] = self.bills
         return started
 
     async def _at_the_sheet(self, started: Started) -> bool:
@@ -202,16 +202,33 @@ class _Payer:
             await self._try(lambda services: services.payments.refreshed(*self._mine(started)), "look")
         paid = await self._confirm(started)
         for _ in range(self.draw.randint(0, 2)):
-            await self._pause(1, 6)
+            await self._pause(0.9, 1.3)  # just when the channel's notice arrives
             await self._try(lambda services: services.payments.refreshed(*self._mine(started)), "look")
         return paid or self.draw.random() < 0.5
 
     async def _confirm(self, started: Started) -> bool:
         assert started.pay is not None
         await self.world.scheduler.gate("phone confirms", started.order_no)
+        self._twist(started.order_no)
         result = self.world.pay.pay_with(dict(started.pay.values), self.phone.open_id)
         self.world.scheduler.counts[f"sheet: {result}"] += 1
         return result in {"paid", "already_paid"}
+
+    def _twist(self, order_no: str) -> None:
+        """What no document provides for: another amount than was asked for, a closed order that can be paid."""
+        order = self.world.pay.orders[MCHID, order_no]
+        unpaid = order.paid_at is None and order.closed_at is None
+        if unpaid and chance(self.world.day.seed, "twist", order_no) < self.world.day.wrong_amounts:
+            amount = order.asked["amount"]
+            order.asked = order.asked | {"amount": amount | {"total": amount["total"] + 7}}
+            self.world.scheduler.counts["wrong amounts taken"] += 1
+        gone = order.paid_at is None and order.closed_at is not None
+        if gone and chance(self.world.day.seed, "revive", order_no) < self.world.day.revivals:
+            order.closed_at = None
+            reference = self.world.pay._references[order.current_reference]
+            reference.valid_until = max(reference.valid_until, self.world.scheduler.clock.now() + timedelta(minutes=1))
+            self.world.knowingly.update(self.bills)
+            self.world.scheduler.counts["closed orders revived"] += 1
 
     async def _look(self) -> int:
         """What the page shows for these bills now."""

@@ -67,6 +67,8 @@ class Program:
 
         task = life.spawn(run(), key=key)
         await asyncio.wait([task])
-        if task.cancelled():
+        if task.cancelled() or life.dead:
+            if not task.cancelled():
+                task.exception()  # whatever it died of, nobody hears it
             raise ConnectionLost(self.name)
         return task.result()

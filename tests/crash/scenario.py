@@ -39,9 +39,10 @@ class Scenario:
     name: str
     run: Run
     chaos: Callable[[int], Chaos]
+    prepare: Callable[[VirtualLoop, Postgres], None] = lambda loop, postgres: None
 
 
-DAY = Scenario("day", hospital_day.run, lambda seed: Chaos(seed=seed))
+DAY = Scenario("day", hospital_day.run, lambda seed: Chaos(seed=seed), hospital_day.prepare)
 TOY = Scenario("toy", toy.run, lambda seed: Chaos(seed=seed, crash=0.01, lose=0.01))
 
 
@@ -50,6 +51,7 @@ def run_seed(
 ) -> Result:
     """Run one seed in an empty database."""
     loop, postgres = bench
+    scenario.prepare(loop, postgres)
     started = time.perf_counter()
     postgres.empty()
     scheduler = Scheduler(loop, postgres, seed=seed, chaos=scenario.chaos(seed), trace=trace)

@@ -33,6 +33,7 @@ STEPS_MAX = 200_000
 LOCK_WAIT_SECONDS = 3.0  # what lock_timeout is in production; here virtual time counts
 ANSWER_SECONDS = 0.002  # real time after which a silent statement is looked at: does it work or wait for a lock?
 CANCEL_ROUNDS_MAX = 200
+STALL_SECONDS = (20.0, 240.0)
 
 
 class Crashed(asyncio.CancelledError):
@@ -57,6 +58,7 @@ class Strike(StrEnum):
     CRASH = "crash"  # the program dies before this I/O
     LOSE_BEFORE = "lose_before"  # the database connection breaks, the statement has not arrived
     LOSE_AFTER = "lose_after"  # … the statement has taken effect, nobody hears it
+    STALL = "stall"  # the task is not let on for minutes, as on a computer that was suspended
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +75,7 @@ class Step:
     strike: Strike = Strike.NONE
     verdict: Verdict | None = None
     parked: bool = False
+    stalled: bool = False  # it has been: once is enough
     timer: asyncio.TimerHandle | None = None
 
     @property
@@ -183,6 +186,7 @@ class Chaos:
     seed: int
     crash: float = 0.0
     lose: float = 0.0
+    stall: float = 0.0
 
     def strike(self, step: Step) -> Strike:
         name = step.life.name
@@ -192,7 +196,14 @@ class Chaos:
             number = chance(self.seed, "lose", name, step.key, step.call, step.nth)
             if number < self.lose:
                 return Strike.LOSE_BEFORE if number < self.lose / 2 else Strike.LOSE_AFTER
+        outside = step.connection is not None and not step.connection.in_transaction()
+        if self.stall and outside and chance(self.seed, "stall", name, step.key, step.call, step.nth) < self.stall:
+            return Strike.STALL
         return Strike.NONE
+
+    def stall_seconds(self, step: Step) -> float:
+        low, high = STALL_SECONDS
+        return low + (high - low) * chance(self.seed, "stalls for", step.key, step.call, step.nth)
 
 
 @dataclass(slots=True)
@@ -239,6 +250,7 @@ class Scheduler:
         loop.microseconds = 0
         self.clock = WorldClock(loop, START)
         self.random = random.Random(seed)
+        self.step_microseconds = (50, 500)  # how long one step takes
         self.counts: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.on_crash: list[Callable[[Life], None]] = []
@@ -269,6 +281,7 @@ class Scheduler:
         state = random.getstate()
         random.seed(self.seed)
         gc.collect()
+        gc.freeze()  # what lives on is not looked at again
         gc.disable()  # a collection at a moment of its own choosing would run finalizers
         try:
             self._main = self.world.spawn(main)
@@ -393,15 +406,26 @@ class Scheduler:
         name = (step.life.name, step.call, step.key)
         self._nth[name] += 1
         step.nth = self._nth[name]
-        if step.life is not self.world:
+        if step.life is not self.world and not step.stalled:
             step.strike = self.chaos.strike(step)
         if step.strike is Strike.CRASH:
             self._burials.append(self.world.spawn(self.crash(step.life, f"before {step.call} {step.key}")))
             return
         self._waiting.remove(step)
+        if step.strike is Strike.STALL:
+            self.counts["stalls"] += 1
+            self._note(f"{step} stalls")
+            self.loop.call_later(self.chaos.stall_seconds(step), self._let_on, step)
+            return
         if step.connection is not None:
             self._active = step
         step.future.set_result(None)
+
+    def _let_on(self, step: Step) -> None:
+        if not step.future.done():
+            step.strike = Strike.NONE
+            step.stalled = True
+            self._waiting.append(step)
 
     def _look_at(self, step: Step) -> None:
         """A statement has not answered: park it if a program's lock is in its way."""
@@ -480,7 +504,7 @@ class Scheduler:
         self.loop.move_to(moment)
 
     def _pass_time(self) -> None:
-        self.loop.microseconds += self.random.randrange(50, 500)
+        self.loop.microseconds += self.random.randrange(*self.step_microseconds)
 
     def _note(self, text: str) -> None:
         self.trace.add(self.loop.microseconds, text)

@@ -11,10 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
+
+import channels.wechatpay.params
+from core.errors import RequestError
 from core.ids import Ids
 from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
@@ -27,9 +32,10 @@ from scheduler.worker import ERROR_PAUSE_SECONDS, run_once
 from simulators.faults import Fault, Faults, chance
 from simulators.hospital import HospitalSimulator
 from simulators.hospital_books import Fields
-from simulators.kit import ConnectionLost, Deliveries, Delivers, Delivery, NeverConnected, Request, Response, deliver_one
+from simulators.kit import ConnectionLost, Deliveries, Delivers, NeverConnected, Request, Response, deliver_one
 from simulators.wechat import App, WechatPlatformSimulator
 from simulators.wechatpay import WechatPaySimulator
+from simulators.wechatpay_books import Merchant
 from tests.crash.bells import DUE, ENDLESS, Bells
 from tests.crash.database import Postgres
 from tests.crash.day import Day
@@ -43,10 +49,22 @@ PAY_URL, HIS_URL, CHAT_URL = "https://pay.test", "https://his.test", "https://ch
 PUBLIC_URL = "http://zhenfu.test"
 MCHID = "1900000109"
 METHOD = "wechatpay/miniprogram/wechat"
+TEMPLATE = "缴费通知"
 TEMPLATE_FIELDS = {"thing1": "项目", "amount2": "金额", "thing3": "提示"}
-ELDER, INFANT, LABOURER, VISITOR = "P10001", "P10003", "P10005", "P10008"
+TEMPLATE_ENTRY = {"thing1": "title", "amount2": "amount", "thing3": "note"}
+PEOPLE = {  # name → phone, the HIS's number of the patient whom they have bound
+    "daughter": ("19900000011", "P10001"),
+    "elder": ("19900000001", "P10001"),
+    "mother": ("19900000002", "P10003"),
+    "labourer": ("19900000005", "P10005"),
+}
 DELIVERY_SECONDS = 5.0  # a counterparty waits so long for our answer to what it tells us
 BALANCE_FEN = 100_000
+SAME_EVERY_DAY = 1  # the seed of what never changes: apps, keys, people
+STAGE = "hospital"
+
+channels.wechatpay.params.read_private_key = cache(channels.wechatpay.params.read_private_key)
+"""Checking a key takes longer than a whole payment, and every life of a program reads it again."""
 
 
 class WatchedHospital(HospitalSimulator):
@@ -92,6 +110,17 @@ class Phone:
     draw: random.Random
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Our rows as an operator and the people have made them before the day begins; the same every day."""
+
+    rows: dict[str, bytes]
+    institution_id: UUID
+    event_token: str
+    payers: dict[str, UUID]
+    patients: dict[str, UUID]  # HIS id → our id
+
+
 @dataclass(kw_only=True)
 class World:
     scheduler: Scheduler
@@ -107,27 +136,40 @@ class World:
     keyring: Keyring
     ids: Ids
     nonces: Draws
-    mini: App = field(init=False)
-    official: App = field(init=False)
+    official: App
+    mini: App
+    merchant: Merchant
+    users: dict[str, str]  # person → the platform's user
     institution_id: UUID = field(init=False)
     servers: list[Program] = field(default_factory=list)
     workers: list[Program] = field(default_factory=list)
     phones: list[Phone] = field(default_factory=list)
-    asked: dict[str, tuple[str, ...]] = field(default_factory=dict)  # order → bills, as the phones know it
-    mistakes: list[str] = field(default_factory=list)  # what our programs logged as errors of their own
+    knowingly: set[str] = field(default_factory=set)  # bills that somebody goes on to pay although another may have
+    mistakes: list[str] = field(default_factory=list)  # what our programs met and did not expect
 
     @classmethod
     def build(cls, scheduler: Scheduler, postgres: Postgres) -> World:
+        """The counterparties with empty books; nothing of ours yet."""
         seed, clock = scheduler.seed, scheduler.clock
         faults = Faults(seed=seed)
-        pay = WechatPaySimulator(clock=clock, faults=faults, seed=seed)
+        pay = WechatPaySimulator(clock=clock, faults=faults, seed=SAME_EVERY_DAY)
         his = WatchedHospital(clock=clock, faults=faults, seed=seed)
-        chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=seed)
+        chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=SAME_EVERY_DAY)
+        official = chat.add_official_account("仁和医院")
+        mini = chat.add_mini_program("仁和医院缴费", pages={"pages/payment/index", "pages/bills/index"})
+        chat.link(official.app_id, mini.app_id)
+        users = {}
+        for app in (official, mini):
+            chat.add_template(app.app_id, TEMPLATE, TEMPLATE_FIELDS, long_term=True)
+        for name, (phone, _) in PEOPLE.items():
+            users[name] = chat.add_user(name, phone=phone)
+            chat.follow(users[name], official.app_id)
+        merchant = pay.add_merchant(MCHID, appids={mini.app_id, official.app_id}, balance_fen=BALANCE_FEN)
+        pay.seed = seed
         day = Day.of(seed, faults.catalogue.values())
         pay.refund_delay = timedelta(seconds=day.refund_delay_seconds)
         his.no_lock, his.no_events, his.weak = day.no_lock, day.no_events, day.weak
         his.confirm_unit, his.lock_seconds = day.confirm_unit, day.lock_seconds
-        draws = Draws(seed, "ids")
         return cls(
             scheduler=scheduler,
             postgres=postgres,
@@ -142,9 +184,119 @@ class World:
             keyring=Keyring(
                 current="k1", keys={"k1": b"1" * 32}, lookup_key=b"2" * 32, random_bytes=Draws(seed, "seal")
             ),
-            ids=Ids(clock, draws),
+            ids=Ids(clock, Draws(seed, "ids")),
             nonces=Draws(seed, "nonce"),
+            official=official,
+            mini=mini,
+            merchant=merchant,
+            users=users,
         )
+
+    # ------------------------------------------------------------ what is there when the day begins
+
+    @classmethod
+    def stage(cls, scheduler: Scheduler, postgres: Postgres) -> Stage:
+        """Made once per process, in a run of its own."""
+        postgres.empty()
+        world = cls.build(scheduler, postgres)
+        life = scheduler.new_life("setup")
+        postgres.open(life)
+
+        async def furnish() -> Stage:
+            return await life.spawn(world._furnish(life), key="setup")
+
+        return scheduler.run(furnish())
+
+    async def _furnish(self, life: Life) -> Stage:
+        services, setup = self.services(life), Setup(self.ids, self.keyring)
+        institution_id = await setup.institution(code="renhe", name_zh="仁和医院")
+        site = await setup.hospital_site(
+            institution_id,
+            base_url=HIS_URL,
+            params={"key_id": self.his.key_id, "secret": self.his.keys[self.his.key_id]},
+        )
+        for app, platform in ((self.official, "wechat_service"), (self.mini, "wechat_miniprogram")):
+            (template,) = app.templates
+            entry = json.dumps({"id": template, "fields": TEMPLATE_ENTRY})
+            await setup.chat_account(
+                institution_id,
+                platform=platform,
+                app_id=app.app_id,
+                params={"secret": app.secret, "base_url": CHAT_URL, "miniprogram_app_id": self.mini.app_id},
+                templates={kind.value: entry for kind in MessageKind},
+            )
+        account = await setup.merchant_account(
+            institution_id,
+            channel="wechatpay",
+            merchant_no=MCHID,
+            params={
+                "app_ids": f"{self.mini.app_id} {self.official.app_id}",
+                "merchant_private_key": self.merchant.private_key_pem,
+                "merchant_serial": self.merchant.serial_no,
+                "api_v3_key": str(self.merchant.api_v3_key),
+                "public_key_id": self.pay.public_key.serial,
+                "public_key": self.pay.public_key.public_pem,
+                "base_url": PAY_URL,
+            },
+        )
+        await setup.payment_method(institution_id, merchant_account_id=account.id, code=METHOD, app_id=self.mini.app_id)
+        payers, patients = {}, {}
+        for name in PEOPLE:
+            payers[name], his_id, patient_id = await self._bind(services, institution_id, name)
+            patients[his_id] = patient_id
+        return Stage(
+            rows=self.postgres.save(),
+            institution_id=institution_id,
+            event_token=site.event_token,
+            payers=payers,
+            patients=patients,
+        )
+
+    async def _bind(self, services: Services, institution_id: UUID, name: str) -> tuple[UUID, str, UUID]:
+        """Somebody follows the account, opens the mini program and binds a patient."""
+        phone, his_patient_id = PEOPLE[name]
+        for app in (self.official, self.mini):
+            account = await services.institutions.chat_account_by_app(institution_id, app.app_id)
+            identity = ChatIdentity(
+                open_id=self.chat.open_id(self.users[name], app.app_id), union_id=self.chat.union_id(self.users[name])
+            )
+            payer = await services.patients.payer_for(account, identity, language="zh")
+        person = self.his.patients[his_patient_id]
+        type_, value = person.identifiers[0]
+        identifier = Identifier(type=IdentifierType(type_), value=value)
+        bound = await services.patients.bind(payer, name=person.name, identifier=identifier, phone=phone)
+        return payer.id, his_patient_id, bound.patient_id
+
+    def furnish(self) -> None:
+        """Our rows of this morning, with what this day's HIS can do."""
+        stage: Stage = self.postgres.stages[STAGE]
+        self.postgres.load(stage.rows)
+        self.institution_id = stage.institution_id
+        settings = {
+            "merge": self.day.merge,
+            "insured_online": "second_tap" if self.day.insured else "blocked",
+            "poll_seconds": 300,
+        }
+        capabilities = {
+            "lock": not self.day.no_lock,
+            "lock_query": not self.day.no_lock,
+            "events": not self.day.no_events,
+            "confirm_unit": self.day.confirm_unit,
+            "poll_bills": self.day.polls,
+        }
+        self.postgres.execute("UPDATE institution SET settings = %s", json.dumps(settings))
+        self.postgres.execute("UPDATE hospital_site SET capabilities = %s", json.dumps(capabilities))
+        self.his.events_url = f"{PUBLIC_URL}/his/v1/events/{stage.event_token}"
+        for name, (_, his_patient_id) in PEOPLE.items():
+            self.phones.append(
+                Phone(
+                    name=name,
+                    payer_id=stage.payers[name],
+                    open_id=self.chat.open_id(self.users[name], self.mini.app_id),
+                    patients={his_patient_id: stage.patients[his_patient_id]},
+                    draw=random.Random(f"{self.day.seed}/phone/{name}"),
+                )
+            )
 
     # ------------------------------------------------------------ programs
 
@@ -169,7 +321,6 @@ class World:
 
     async def _work(self, life: Life) -> None:
         services = self.services(life)
-        life.things["services"] = services
         for loop in loops(services):
             life.spawn(self._loop(loop, services))
 
@@ -191,6 +342,7 @@ class World:
             self.faults.rate(name, rate)
         self.scheduler.chaos = self.day.chaos
         self.network.weather = self.day.weather
+        self.scheduler.step_microseconds = self.day.step_microseconds
         for number in range(self.day.servers):
             self.servers.append(Program(self.scheduler, self.postgres, f"server{number + 1}", self._serve))
         for number in range(self.day.workers):
@@ -200,119 +352,12 @@ class World:
 
     def mistake(self, where: str, error: BaseException) -> None:
         """An error that a program met and did not expect."""
-        name = type(error).__name__
-        self.scheduler.counts[f"error in a program: {name}"] += 1
-        if not self._is_weather(error):
+        if current_life().dead:
+            return
+        self.scheduler.counts[f"error in a program: {type(error).__name__}"] += 1
+        broken = isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+        if not (broken and self.day.chaos.lose):
             self.mistakes.append(f"{where}: {error!r}")
-
-    def _is_weather(self, error: BaseException) -> bool:
-        """A broken database connection, or a lock that was waited for in vain."""
-        import asyncpg
-
-        broken = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
-        return isinstance(error, broken) and self.day.chaos.lose > 0
-
-    # ------------------------------------------------------------ set-up
-
-    async def furnish(self) -> None:
-        """What an operator enters, and the people."""
-        life = self.scheduler.new_life("setup")
-        self.postgres.open(life)
-        await life.spawn(self._furnish(life), key="setup")
-
-    async def _furnish(self, life: Life) -> None:
-        services = self.services(life)
-        setup = Setup(self.ids, self.keyring)
-        settings = {
-            "merge": self.day.merge,
-            "insured_online": "second_tap" if self.day.insured else "blocked",
-            "poll_seconds": 300,
-        }
-        self.institution_id = await setup.institution(code="renhe", name_zh="仁和医院", settings=settings)
-        his = self.his
-        site = await setup.hospital_site(
-            self.institution_id,
-            base_url=HIS_URL,
-            params={"key_id": his.key_id, "secret": his.keys[his.key_id]},
-            capabilities={
-                "lock": not his.no_lock,
-                "lock_query": not his.no_lock,
-                "events": not his.no_events,
-                "confirm_unit": his.confirm_unit,
-                "poll_bills": self.day.polls,
-            },
-        )
-        his.events_url = f"{PUBLIC_URL}/his/v1/events/{site.event_token}"
-        self.official = self.chat.add_official_account("仁和医院")
-        self.mini = self.chat.add_mini_program("仁和医院缴费", pages={"pages/payment/index", "pages/bills/index"})
-        self.chat.link(self.official.app_id, self.mini.app_id)
-        for app, platform in ((self.official, "wechat_service"), (self.mini, "wechat_miniprogram")):
-            template = self.chat.add_template(app.app_id, "缴费通知", TEMPLATE_FIELDS, long_term=True)
-            entry = json.dumps({"id": template, "fields": {"thing1": "title", "amount2": "amount", "thing3": "note"}})
-            await setup.chat_account(
-                self.institution_id,
-                platform=platform,
-                app_id=app.app_id,
-                params={"secret": app.secret, "base_url": CHAT_URL, "miniprogram_app_id": self.mini.app_id},
-                templates={kind.value: entry for kind in MessageKind},
-            )
-        merchant = self.pay.add_merchant(
-            MCHID, appids={self.mini.app_id, self.official.app_id}, balance_fen=BALANCE_FEN
-        )
-        account = await setup.merchant_account(
-            self.institution_id,
-            channel="wechatpay",
-            merchant_no=MCHID,
-            params={
-                "app_ids": f"{self.mini.app_id} {self.official.app_id}",
-                "merchant_private_key": merchant.private_key_pem,
-                "merchant_serial": merchant.serial_no,
-                "api_v3_key": str(merchant.api_v3_key),
-                "public_key_id": self.pay.public_key.serial,
-                "public_key": self.pay.public_key.public_pem,
-                "base_url": PAY_URL,
-            },
-        )
-        await setup.payment_method(
-            self.institution_id, merchant_account_id=account.id, code=METHOD, app_id=self.mini.app_id
-        )
-        await self._invite(services, "daughter", "19900000011", (ELDER,))
-        await self._invite(services, "elder", "19900000001", (ELDER,))
-        await self._invite(services, "mother", "19900000002", (INFANT,))
-        await self._invite(services, "labourer", "19900000005", (LABOURER,))
-
-    async def _invite(self, services: Services, name: str, phone: str, patients: tuple[str, ...]) -> None:
-        """Somebody who follows the account, has opened the mini program and bound these patients."""
-        user = self.chat.add_user(name, phone=phone)
-        self.chat.follow(user, self.official.app_id)
-        open_id = self.chat.open_id(user, self.mini.app_id)
-        payer_id = None
-        for app_id in (self.official.app_id, self.mini.app_id):
-            account = await services.institutions.chat_account_by_app(self.institution_id, app_id)
-            identity = ChatIdentity(open_id=self.chat.open_id(user, app_id), union_id=self.chat.union_id(user))
-            payer = await services.patients.payer_for(account, identity, language="zh")
-            payer_id = payer.id
-        assert payer_id is not None
-        bound = {}
-        for his_patient_id in patients:
-            person = self.his.patients[his_patient_id]
-            type_, value = person.identifiers[0]
-            patient = await services.patients.bind(
-                payer,
-                name=person.name,
-                identifier=Identifier(type=IdentifierType(type_), value=value),
-                phone=phone,
-            )
-            bound[his_patient_id] = patient.patient_id
-        self.phones.append(
-            Phone(
-                name=name,
-                payer_id=payer_id,
-                open_id=open_id,
-                patients=bound,
-                draw=random.Random(f"{self.day.seed}/phone/{name}"),
-            )
-        )
 
     # ------------------------------------------------------------ what counterparties send to us
 
@@ -347,33 +392,26 @@ class World:
             return Response(status=answer.status, body=answer.body)
 
         await asyncio.sleep(there)
+        self.scheduler.counts["told by counterparties"] += 1
         try:
             async with asyncio.timeout(DELIVERY_SECONDS):
-                response = await self.request(receive, key=f"inbound/{self._sequence('inbound')}")
+                response = await self.request(receive, key=f"inbound/{self.scheduler.counts['told by counterparties']}")
                 await asyncio.sleep(back)
         except TimeoutError:
             raise ConnectionLost("no answer in time") from None
-        self.scheduler.counts[f"told us, answered {response.status}"] += 1
+        self.scheduler.counts[f"… answered {response.status}"] += 1
         return response
 
     async def request(self, work: Callable[[Life], Awaitable[T]], *, key: str) -> T:
-        """A request to one of the servers. Raises NeverConnected, ConnectionLost; errors of ours become Broken."""
+        """A request to one of the servers. Raises RequestError, NeverConnected or ConnectionLost (HTTP 500 too)."""
         number = int(chance(self.day.seed, "server", key) * len(self.servers))
         try:
             return await self.servers[number].call(work, key=key)
-        except (NeverConnected, ConnectionLost):
+        except (NeverConnected, ConnectionLost, RequestError):
             raise
         except Exception as error:
-            from core.errors import RequestError
-
-            if isinstance(error, RequestError):
-                raise
             self.mistake("request", error)
             raise ConnectionLost("500") from error
-
-    def _sequence(self, name: str) -> int:
-        self.scheduler.counts[f"_{name}"] += 1
-        return self.scheduler.counts[f"_{name}"]
 
     # ------------------------------------------------------------ the end of the day
 
@@ -417,6 +455,6 @@ class MistakesLogged(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            self._world.mistake(record.getMessage() + str(getattr(record, "fields", "")), error)
+            self._world.mistake(f"{record.getMessage()} {getattr(record, 'fields', '')}", error)
         else:
             self._world.mistakes.append(record.getMessage())
