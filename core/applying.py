@@ -98,40 +98,35 @@ class Applier:
         event_id = self.outside.ids.uuid()
         raw_digest = hashlib.sha256(evidence.raw).hexdigest() if evidence.raw else ""
         now = self.outside.clock.now()
-        async with transaction() as connection:
-            inserted = await rows(
-                connection,
-                "INSERT INTO payment_event (id, institution_id, payment_id, confirmation_id, refund_id, kind, source,"
-                " proves, proof_kind, facts, digest, raw_digest, at)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11, $12, $13)"
-                " ON CONFLICT ON CONSTRAINT payment_event_once DO NOTHING RETURNING id",
-                event_id,
+        inserted = await rows(
+            "INSERT INTO payment_event (id, institution_id, payment_id, confirmation_id, refund_id, kind, source,"
+            " proves, proof_kind, facts, digest, raw_digest, at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11, $12, $13)"
+            " ON CONFLICT ON CONSTRAINT payment_event_once DO NOTHING RETURNING id",
+            event_id,
+            payment.institution_id,
+            payment.id,
+            confirmation.id if confirmation else None,
+            refund.id if refund else None,
+            evidence.kind,
+            evidence.source,
+            evidence.proves,
+            evidence.proof_kind.value if evidence.proof_kind else None,
+            json.dumps(dict(evidence.facts), ensure_ascii=False),
+            evidence.digest,
+            raw_digest,
+            now,
+        )
+        if inserted and evidence.raw:
+            await rows(
+                "INSERT INTO raw_body (id, institution_id, digest, body_enc, created_at)"
+                " VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT raw_body_once DO NOTHING RETURNING id",
+                self.outside.ids.uuid(),
                 payment.institution_id,
-                payment.id,
-                confirmation.id if confirmation else None,
-                refund.id if refund else None,
-                evidence.kind,
-                evidence.source,
-                evidence.proves,
-                evidence.proof_kind.value if evidence.proof_kind else None,
-                json.dumps(dict(evidence.facts), ensure_ascii=False),
-                evidence.digest,
                 raw_digest,
+                self.outside.keyring.encrypt(evidence.raw.decode("utf-8", "backslashreplace"), place="raw_body.body"),
                 now,
             )
-            if inserted and evidence.raw:
-                await rows(
-                    connection,
-                    "INSERT INTO raw_body (id, institution_id, digest, body_enc, created_at)"
-                    " VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT raw_body_once DO NOTHING RETURNING id",
-                    self.outside.ids.uuid(),
-                    payment.institution_id,
-                    raw_digest,
-                    self.outside.keyring.encrypt(
-                        evidence.raw.decode("utf-8", "backslashreplace"), place="raw_body.body"
-                    ),
-                    now,
-                )
         return event_id if inserted else None
 
     # ------------------------------------------------------------ the channel's side
@@ -487,15 +482,13 @@ class Applier:
             created_at=self.outside.clock.now(),
             due_at=due_at,
         )
-        async with transaction() as connection:
-            await rows(
-                connection,
-                "UPDATE payment SET refund_reserved_fen = refund_reserved_fen + $3"
-                " WHERE institution_id = $1 AND id = $2 RETURNING id",
-                payment.institution_id,
-                payment.id,
-                amount,
-            )
+        await rows(
+            "UPDATE payment SET refund_reserved_fen = refund_reserved_fen + $3"
+            " WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            amount,
+        )
         return refund
 
     async def _refund(self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID) -> None:
@@ -548,15 +541,12 @@ class Applier:
             refunded_at=datetime.fromisoformat(said_at) if said_at else now,
             due_at=None,
         )
-        async with transaction() as connection:
-            await rows(
-                connection,
-                "UPDATE payment SET refunded_fen = refunded_fen + $3"
-                " WHERE institution_id = $1 AND id = $2 RETURNING id",
-                payment.institution_id,
-                payment.id,
-                refund.amount_fen,
-            )
+        await rows(
+            "UPDATE payment SET refunded_fen = refunded_fen + $3 WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            refund.amount_fen,
+        )
         await self._move(
             payment,
             refund.id,
@@ -583,15 +573,13 @@ class Applier:
             refund, status=RefundStatus.DEAD, proof_id=event_id, channel_refund_no=number, due_at=None
         )
         await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
-        async with transaction() as connection:
-            await rows(
-                connection,
-                "UPDATE payment SET refund_reserved_fen = refund_reserved_fen - $3"
-                " WHERE institution_id = $1 AND id = $2 RETURNING id",
-                payment.institution_id,
-                payment.id,
-                refund.amount_fen,
-            )
+        await rows(
+            "UPDATE payment SET refund_reserved_fen = refund_reserved_fen - $3"
+            " WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            refund.amount_fen,
+        )
         chain = 1
         previous: Refund | None = refund
         while previous is not None and previous.replaces_id is not None:

@@ -12,7 +12,7 @@ from core.models import StaffCase
 from core.outside import Outside
 from core.states import CaseStatus
 from core.tenancy import scoped
-from core.transactions import rows, transaction
+from core.transactions import rows
 
 SETTLED_BY_ITSELF = "settled_by_itself"
 
@@ -31,20 +31,18 @@ class Cases:
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Open a case unless one of this kind and subject is open; part of the caller's transaction."""
-        async with transaction() as connection:
-            await rows(
-                connection,
-                "INSERT INTO staff_case (id, institution_id, kind, subject, payment_id, details, status, opened_at,"
-                " closed_reason) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '')"
-                " ON CONFLICT DO NOTHING RETURNING id",
-                self.outside.ids.uuid(),
-                institution_id,
-                kind,
-                subject,
-                payment_id,
-                _json(details or {}),
-                self.outside.clock.now(),
-            )
+        await rows(
+            "INSERT INTO staff_case (id, institution_id, kind, subject, payment_id, details, status, opened_at,"
+            " closed_reason) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '')"
+            " ON CONFLICT DO NOTHING RETURNING id",
+            self.outside.ids.uuid(),
+            institution_id,
+            kind,
+            subject,
+            payment_id,
+            _json(details or {}),
+            self.outside.clock.now(),
+        )
 
     async def settle(self, institution_id: UUID, kinds: tuple[str, ...], subject: str) -> None:
         """Close open cases whose matter has settled without anybody's help."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from core.tenancy import across_institutions
-from core.transactions import rows, transaction
+from core.transactions import rows
 
 LEASE_MARGIN = timedelta(seconds=10)
 BACKOFF_STEPS_SECONDS = (2, 5, 15, 30, 60, 180, 300, 600, 1800)
@@ -44,31 +44,29 @@ async def claim(
 ) -> list[DueRow]:
     """Take up to `batch_max` due rows, at most `per_counterparty_max` for each value of the column `counterparty`."""
     with across_institutions("a worker takes whatever is due"):
-        async with transaction() as connection:
-            found = await rows(
-                connection,
-                f"""
-                WITH ranked AS (
-                    SELECT id, row_number() OVER (PARTITION BY {counterparty} ORDER BY due_at, id) AS place
-                    FROM {table}
-                    WHERE due_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
-                        AND NOT ({counterparty} = ANY ($6::uuid[]))
-                ), picked AS (
-                    SELECT t.id FROM {table} t JOIN ranked ON ranked.id = t.id
-                    WHERE ranked.place <= $3 AND t.due_at <= $1 AND (t.lease_until IS NULL OR t.lease_until <= $1)
-                    ORDER BY t.due_at, t.id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
-                )
-                UPDATE {table} t SET lease_until = $4, due_at = $4, holder = $5, attempts = t.attempts + 1
-                FROM picked WHERE t.id = picked.id
-                RETURNING t.id, t.institution_id, t.attempts, t.lease_until, t.holder, t.{counterparty} AS counterparty
-                """,
-                now,
-                batch_max,
-                per_counterparty_max,
-                now + lease,
-                holder,
-                list(skip),
+        found = await rows(
+            f"""
+            WITH ranked AS (
+                SELECT id, row_number() OVER (PARTITION BY {counterparty} ORDER BY due_at, id) AS place
+                FROM {table}
+                WHERE due_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
+                    AND NOT ({counterparty} = ANY ($6::uuid[]))
+            ), picked AS (
+                SELECT t.id FROM {table} t JOIN ranked ON ranked.id = t.id
+                WHERE ranked.place <= $3 AND t.due_at <= $1 AND (t.lease_until IS NULL OR t.lease_until <= $1)
+                ORDER BY t.due_at, t.id LIMIT $2 FOR NO KEY UPDATE OF t SKIP LOCKED
             )
+            UPDATE {table} t SET lease_until = $4, due_at = $4, holder = $5, attempts = t.attempts + 1
+            FROM picked WHERE t.id = picked.id
+            RETURNING t.id, t.institution_id, t.attempts, t.lease_until, t.holder, t.{counterparty} AS counterparty
+            """,
+            now,
+            batch_max,
+            per_counterparty_max,
+            now + lease,
+            holder,
+            list(skip),
+        )
     return [DueRow(**row) for row in sorted(found, key=lambda row: str(row["id"]))]
 
 
@@ -76,19 +74,17 @@ async def take(
     table: str, row_id: UUID, institution_id: UUID, *, now: datetime, holder: str, lease: timedelta
 ) -> DueRow | None:
     """Take one row, due or not, unless somebody holds it; for work that a request begins itself."""
-    async with transaction() as connection:
-        found = await rows(
-            connection,
-            f"UPDATE {table} SET lease_until = $4, due_at = $4, holder = $5, attempts = attempts + 1"
-            " WHERE institution_id = $1 AND id = $2 AND due_at IS NOT NULL"
-            " AND (lease_until IS NULL OR lease_until <= $3)"
-            " RETURNING id, institution_id, attempts, lease_until, holder",
-            institution_id,
-            row_id,
-            now,
-            now + lease,
-            holder,
-        )
+    found = await rows(
+        f"UPDATE {table} SET lease_until = $4, due_at = $4, holder = $5, attempts = attempts + 1"
+        " WHERE institution_id = $1 AND id = $2 AND due_at IS NOT NULL"
+        " AND (lease_until IS NULL OR lease_until <= $3)"
+        " RETURNING id, institution_id, attempts, lease_until, holder",
+        institution_id,
+        row_id,
+        now,
+        now + lease,
+        holder,
+    )
     return DueRow(**found[0]) if found else None
 
 
@@ -99,21 +95,19 @@ async def give_back(
 
     `counted` false: nobody was asked, so this try does not make the next pause longer.
     """
-    async with transaction() as connection:
-        await rows(
-            connection,
-            f"""
-            UPDATE {table} SET
-                due_at = CASE WHEN due_at IS NULL THEN NULL WHEN due_at < lease_until THEN due_at ELSE $4 END,
-                attempts = attempts - CASE WHEN $5 OR attempts = 0 THEN 0 ELSE 1 END, lease_until = NULL, holder = ''
-            WHERE institution_id = $1 AND id = $2 AND holder = $3 RETURNING id
-            """,
-            institution_id,
-            row_id,
-            holder,
-            due_at,
-            counted,
-        )
+    await rows(
+        f"""
+        UPDATE {table} SET
+            due_at = CASE WHEN due_at IS NULL THEN NULL WHEN due_at < lease_until THEN due_at ELSE $4 END,
+            attempts = attempts - CASE WHEN $5 OR attempts = 0 THEN 0 ELSE 1 END, lease_until = NULL, holder = ''
+        WHERE institution_id = $1 AND id = $2 AND holder = $3 RETURNING id
+        """,
+        institution_id,
+        row_id,
+        holder,
+        due_at,
+        counted,
+    )
 
 
 async def begin_send(
@@ -131,30 +125,26 @@ async def begin_send(
     `stamp` is the column, if any, that remembers when.
     """
     stamped = f", {stamp} = $4" if stamp else ""
-    async with transaction() as connection:
-        found = await rows(
-            connection,
-            f"UPDATE {table} SET sends_started = sends_started + 1{stamped} WHERE institution_id = $1 AND id = $2"
-            " AND holder = $3 AND lease_until > $4 AND status = ANY ($5::text[]) RETURNING id",
-            institution_id,
-            row_id,
-            holder,
-            now,
-            list(statuses),
-        )
+    found = await rows(
+        f"UPDATE {table} SET sends_started = sends_started + 1{stamped} WHERE institution_id = $1 AND id = $2"
+        " AND holder = $3 AND lease_until > $4 AND status = ANY ($5::text[]) RETURNING id",
+        institution_id,
+        row_id,
+        holder,
+        now,
+        list(statuses),
+    )
     return bool(found)
 
 
 async def send_had_no_effect(table: str, row_id: UUID, institution_id: UUID) -> None:
     """Record that a request that had been begun provably did nothing (it never left, or was refused)."""
-    async with transaction() as connection:
-        await rows(
-            connection,
-            f"UPDATE {table} SET sends_unreached = sends_unreached + 1"
-            " WHERE institution_id = $1 AND id = $2 AND sends_unreached < sends_started RETURNING id",
-            institution_id,
-            row_id,
-        )
+    await rows(
+        f"UPDATE {table} SET sends_unreached = sends_unreached + 1"
+        " WHERE institution_id = $1 AND id = $2 AND sends_unreached < sends_started RETURNING id",
+        institution_id,
+        row_id,
+    )
 
 
 def backoff(attempts: int) -> timedelta:

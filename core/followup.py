@@ -13,7 +13,7 @@ from core.due import DueRow, take
 from core.messages import Messages
 from core.outside import Outside
 from core.refunds import Refunds
-from core.transactions import rows, transaction
+from core.transactions import rows
 
 LEASE = timedelta(seconds=90)
 ROWS_MAX = 50
@@ -35,15 +35,13 @@ class FollowUp:
             ("message", self.messages.work),
         )
         for table, work in steps:
-            async with transaction() as connection:
-                found = await rows(
-                    connection,
-                    f"SELECT id FROM {table} WHERE institution_id = $1 AND payment_id = $2 AND due_at <= $3"
-                    f" ORDER BY id LIMIT {ROWS_MAX}",
-                    institution_id,
-                    payment_id,
-                    self.outside.clock.now(),
-                )
+            found = await rows(
+                f"SELECT id FROM {table} WHERE institution_id = $1 AND payment_id = $2 AND due_at <= $3"
+                f" ORDER BY id LIMIT {ROWS_MAX}",
+                institution_id,
+                payment_id,
+                self.outside.clock.now(),
+            )
             for row in found:
                 due = await take(
                     table,

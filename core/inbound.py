@@ -32,7 +32,7 @@ from core.ports import (
 )
 from core.states import InboundStatus, ProofKind
 from core.tenancy import across_institutions, scoped
-from core.transactions import rows, transaction
+from core.transactions import rows
 
 log = logging.getLogger("zhenfu.inbound")
 
@@ -133,45 +133,41 @@ class Inbounds:
         row_id = self.outside.ids.uuid()
         said = content if source != HOSPITAL and content is not None else None
         digest = hashlib.sha256(repr(sorted(said.items())).encode() if said else identity).hexdigest()
-        async with transaction() as connection:
-            inserted = await rows(
-                connection,
-                "INSERT INTO inbound (id, institution_id, source, account_id, digest, kind, content_enc, status,"
-                " received_at, due_at, attempts, holder) VALUES ($1, $2, $3, $4, $5, $6, $7, 'received', $8, $8, 0, '')"
-                " ON CONFLICT ON CONSTRAINT inbound_once DO NOTHING RETURNING id",
-                row_id,
-                institution_id,
-                source,
-                account_id,
-                digest,
-                kind,
-                self.outside.keyring.encrypt_json(content, place="inbound.content"),
-                now,
-            )
+        inserted = await rows(
+            "INSERT INTO inbound (id, institution_id, source, account_id, digest, kind, content_enc, status,"
+            " received_at, due_at, attempts, holder) VALUES ($1, $2, $3, $4, $5, $6, $7, 'received', $8, $8, 0, '')"
+            " ON CONFLICT ON CONSTRAINT inbound_once DO NOTHING RETURNING id",
+            row_id,
+            institution_id,
+            source,
+            account_id,
+            digest,
+            kind,
+            self.outside.keyring.encrypt_json(content, place="inbound.content"),
+            now,
+        )
         return row_id if inserted else None
 
     async def _keep_unverified(self, source: str, account_id: UUID, body: bytes, reason: str) -> None:
         """The latest unproven messages, for an operator who looks for a wrong key; nothing else follows from them."""
         digest = hashlib.sha256(body).hexdigest()
         with across_institutions("a message whose sender is not proven belongs to nobody"):
-            async with transaction() as connection:
-                await rows(
-                    connection,
-                    "INSERT INTO unverified_inbound (id, source, account_id, slot, digest, head, reason, received_at)"
-                    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT ON CONSTRAINT unverified_inbound_slot"
-                    " DO UPDATE SET digest = excluded.digest, head = excluded.head, reason = excluded.reason,"
-                    " received_at = excluded.received_at RETURNING id",
-                    self.outside.ids.uuid(),
-                    source,
-                    account_id,
-                    int(digest[:8], 16) % UNVERIFIED_SLOTS,
-                    digest,
-                    self.outside.keyring.encrypt(
-                        body[:UNVERIFIED_HEAD_BYTES].decode("latin-1"), place="unverified_inbound.head"
-                    ).encode(),
-                    reason[:128],
-                    self.outside.clock.now(),
-                )
+            await rows(
+                "INSERT INTO unverified_inbound (id, source, account_id, slot, digest, head, reason, received_at)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT ON CONSTRAINT unverified_inbound_slot"
+                " DO UPDATE SET digest = excluded.digest, head = excluded.head, reason = excluded.reason,"
+                " received_at = excluded.received_at RETURNING id",
+                self.outside.ids.uuid(),
+                source,
+                account_id,
+                int(digest[:8], 16) % UNVERIFIED_SLOTS,
+                digest,
+                self.outside.keyring.encrypt(
+                    body[:UNVERIFIED_HEAD_BYTES].decode("latin-1"), place="unverified_inbound.head"
+                ).encode(),
+                reason[:128],
+                self.outside.clock.now(),
+            )
 
     # ------------------------------------------------------------ working
 

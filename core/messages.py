@@ -19,7 +19,7 @@ from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome
 from core.states import MessageStatus
 from core.tenancy import scoped
 from core.texts import message_fields
-from core.transactions import rows, transaction
+from core.transactions import rows
 
 TRIES_MAX = 30
 """After so many fruitless tries a message is given up: the paid list is the truth."""
@@ -58,22 +58,20 @@ class Messages:
     ) -> bool:
         """True when the message is new."""
         now = self.outside.clock.now()
-        async with transaction() as connection:
-            inserted = await rows(
-                connection,
-                "INSERT INTO message (id, institution_id, payer_id, payment_id, kind, dedup_key, values_enc, status,"
-                " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id,"
-                " created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', $8)"
-                " ON CONFLICT ON CONSTRAINT message_once DO NOTHING RETURNING id",
-                self.outside.ids.uuid(),
-                institution_id,
-                payer_id,
-                payment_id,
-                kind.value,
-                dedup_key,
-                self.outside.keyring.encrypt(json.dumps(dict(values), ensure_ascii=False), place="message.values"),
-                now,
-            )
+        inserted = await rows(
+            "INSERT INTO message (id, institution_id, payer_id, payment_id, kind, dedup_key, values_enc, status,"
+            " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id,"
+            " created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', $8)"
+            " ON CONFLICT ON CONSTRAINT message_once DO NOTHING RETURNING id",
+            self.outside.ids.uuid(),
+            institution_id,
+            payer_id,
+            payment_id,
+            kind.value,
+            dedup_key,
+            self.outside.keyring.encrypt(json.dumps(dict(values), ensure_ascii=False), place="message.values"),
+            now,
+        )
         return bool(inserted)
 
     async def work(self, due: DueRow) -> None:

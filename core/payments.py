@@ -56,7 +56,7 @@ from core.ports import (
 )
 from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, LockStatus, PaymentStatus, ProofKind
 from core.tenancy import across_institutions, scoped
-from core.transactions import atomically, rows, transaction, violated
+from core.transactions import atomically, rows, violated
 
 LEASE = timedelta(seconds=90)
 """How long a request holds the payment it has begun before it must say again that it is still at it."""
@@ -343,21 +343,19 @@ class Payments:
                         created_at=now,
                         due_at=now + LEASE,
                     )
-            async with transaction() as connection:
-                kept = await rows(
-                    connection,
-                    "INSERT INTO idempotency_record (id, institution_id, actor, route, key, request_digest, payment_id,"
-                    " created_at) VALUES ($1, $2, $3, 'payments.start', $4, $5, $6, $7)"
-                    " ON CONFLICT ON CONSTRAINT idempotency_record_once DO UPDATE SET payment_id = excluded.payment_id"
-                    " WHERE idempotency_record.request_digest = excluded.request_digest RETURNING id",
-                    self.outside.ids.uuid(),
-                    wanted.institution_id,
-                    str(wanted.payer_id),
-                    wanted.key,
-                    wanted.digest,
-                    payment_id,
-                    now,
-                )
+            kept = await rows(
+                "INSERT INTO idempotency_record (id, institution_id, actor, route, key, request_digest, payment_id,"
+                " created_at) VALUES ($1, $2, $3, 'payments.start', $4, $5, $6, $7)"
+                " ON CONFLICT ON CONSTRAINT idempotency_record_once DO UPDATE SET payment_id = excluded.payment_id"
+                " WHERE idempotency_record.request_digest = excluded.request_digest RETURNING id",
+                self.outside.ids.uuid(),
+                wanted.institution_id,
+                str(wanted.payer_id),
+                wanted.key,
+                wanted.digest,
+                payment_id,
+                now,
+            )
             if not kept:
                 raise IdempotencyConflict()
             return payment
@@ -737,12 +735,10 @@ class Payments:
     async def forget_old_keys(self) -> int:
         """Delete idempotency records past their life; returns how many."""
         with across_institutions("an old key is old wherever it was used"):
-            async with transaction() as connection:
-                gone = await rows(
-                    connection,
-                    "DELETE FROM idempotency_record WHERE created_at < $1 RETURNING id",
-                    self.outside.clock.now() - IDEMPOTENCY_LIFE,
-                )
+            gone = await rows(
+                "DELETE FROM idempotency_record WHERE created_at < $1 RETURNING id",
+                self.outside.clock.now() - IDEMPOTENCY_LIFE,
+            )
         return len(gone)
 
     async def bill_ended_elsewhere(self, institution_id: UUID, branch: str, his_bill_id: str) -> list[Payment]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.connection import get_connection
 from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
@@ -44,9 +45,12 @@ async def atomically(work: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable")
 
 
-async def rows(connection: BaseDBAsyncClient, sql: str, *values: Any) -> list[dict[str, Any]]:
-    """The rows that a statement returns, UPDATE … RETURNING too."""
-    found: list[dict[str, Any]] = await connection.execute_query_dict(sql, list(values))
+async def rows(sql: str, *values: Any) -> list[dict[str, Any]]:
+    """The rows that a statement returns, UPDATE … RETURNING too.
+
+    In the caller's transaction when there is one; else the statement is a transaction by itself.
+    """
+    found: list[dict[str, Any]] = await get_connection(CONNECTION).execute_query_dict(sql, list(values))
     return found
 
 

@@ -8,7 +8,7 @@ import logging
 from sanic import Blueprint
 from sanic.response import HTTPResponse
 
-from core.transactions import rows, transaction
+from core.transactions import rows
 from miniprogram_api.requests import ApiRequest, reply
 
 log = logging.getLogger("zhenfu.api")
@@ -34,8 +34,8 @@ def blueprint() -> Blueprint:
 
 async def _database_answers() -> bool:
     try:
-        async with asyncio.timeout(DATABASE_SECONDS), transaction() as connection:
-            await rows(connection, "SELECT 1 AS one")
+        async with asyncio.timeout(DATABASE_SECONDS):
+            await rows("SELECT 1 AS one")
     except Exception as error:  # whatever it is, we cannot work
         log.warning("not_ready", extra={"fields": {"error": type(error).__name__}})
         return False

@@ -46,6 +46,7 @@ FORBIDDEN: Mapping[str, tuple[str, ...]] = {
     "payment_event": ("UPDATE", "DELETE", "TRUNCATE"),
     "transfer": ("UPDATE", "DELETE", "TRUNCATE"),
     "deployment": ("INSERT", "UPDATE", "DELETE", "TRUNCATE"),
+    "tortoise_migrations": ("INSERT", "UPDATE", "DELETE", "TRUNCATE"),
     **dict.fromkeys(
         ("payment", "payment_line", "confirmation", "his_lock", "refund", "refund_line", "inbound", "staff_case"),
         ("DELETE", "TRUNCATE"),

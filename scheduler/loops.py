@@ -11,7 +11,7 @@ from uuid import UUID
 from core.due import LEASE_MARGIN, DueRow, claim
 from core.services import Services
 from core.tenancy import across_institutions
-from core.transactions import rows, transaction
+from core.transactions import rows
 
 CALLS_MAX = 4
 """A unit of work makes at most so many calls to counterparties, one after the other."""
@@ -121,7 +121,6 @@ async def claim_due(
 async def next_due_at(loop: Loop) -> datetime | None:
     """When the earliest row of this kind is due."""
     with across_institutions("a worker sleeps until anything is due"):
-        async with transaction() as connection:
-            found = await rows(connection, f"SELECT min(due_at) AS due_at FROM {loop.table} WHERE due_at IS NOT NULL")
+        found = await rows(f"SELECT min(due_at) AS due_at FROM {loop.table} WHERE due_at IS NOT NULL")
     due_at: datetime | None = found[0]["due_at"]
     return due_at

@@ -121,6 +121,6 @@ def _fields(account: ChatAccount, message: OutgoingMessage, code: str, rid: str)
         "app_id": account.app_id,
         "message_id": str(message.message_id),
         "kind": str(message.kind),
-        "code": code,
+        "errcode": code,
         "rid": rid,
     }

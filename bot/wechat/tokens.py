@@ -233,4 +233,4 @@ def _key(account: ChatAccount) -> str:
 
 
 def _about(account: ChatAccount, answer: Answer) -> dict[str, object]:
-    return {"app_id": account.app_id, "code": answer.errcode, "rid": answer.rid}
+    return {"app_id": account.app_id, "errcode": answer.errcode, "rid": answer.rid}

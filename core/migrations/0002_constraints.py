@@ -256,7 +256,7 @@ GRANTS = [
     "GRANT USAGE ON SCHEMA public TO zhenfu_app",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO zhenfu_app",
     "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer FROM zhenfu_app",
-    "REVOKE INSERT, UPDATE, DELETE ON deployment FROM zhenfu_app",
+    "REVOKE INSERT, UPDATE, DELETE ON deployment, tortoise_migrations FROM zhenfu_app",
     "REVOKE DELETE ON payment, payment_line, confirmation, his_lock, refund, refund_line, inbound, staff_case"
     " FROM zhenfu_app",
 ]

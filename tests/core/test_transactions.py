@@ -137,10 +137,8 @@ async def test_other_tasks_do_not_have_our_transaction(opened: None) -> None:
 
 async def test_rows_come_back_from_a_change_too(opened: None) -> None:
     await an_institution(1)
-    async with transaction() as connection:
-        found = await rows(
-            connection, "UPDATE institution SET phone = $2 WHERE code = $1 RETURNING code, phone", "code-1", "12320"
-        )
+    change = "UPDATE institution SET phone = $2 WHERE code = $1 RETURNING code, phone"
+    found = await rows(change, "code-1", "12320")
     assert found == [{"code": "code-1", "phone": "12320"}]
 
 

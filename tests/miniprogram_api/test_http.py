@@ -121,10 +121,10 @@ async def test_health(house: House, phone: Phone, monkeypatch: pytest.MonkeyPatc
     assert await phone.done("GET", "/health/live") == {"status": "ok"}
     assert await phone.done("GET", "/health/ready") == {"status": "ok"}
 
-    def away() -> None:
+    async def away(statement: str) -> None:
         raise OSError("connection refused")
 
-    monkeypatch.setattr("miniprogram_api.health.transaction", away)
+    monkeypatch.setattr("miniprogram_api.health.rows", away)
     answer = await phone.get("/health/ready")
     assert (answer.status, answer.body) == (503, {"status": "database_away"})
 

@@ -38,8 +38,8 @@ GIVE_UP_SECONDS = 10.0
 
 async def one() -> int:
     """A transaction that does something."""
-    async with transaction() as connection:
-        found = await rows(connection, "SELECT 1 AS one")
+    async with transaction():
+        found = await rows("SELECT 1 AS one")
     return int(found[0]["one"])
 
 
@@ -192,10 +192,10 @@ async def test_a_connection_cut_inside_a_transaction_loses_only_that_transaction
 ) -> None:
 
     async def is_cut() -> None:
-        async with transaction() as connection:
-            await rows(connection, "SELECT 1 AS one")
+        async with transaction():
+            await rows("SELECT 1 AS one")
             await asyncio.to_thread(cut, module_database)
-            await rows(connection, "SELECT 1 AS one")
+            await rows("SELECT 1 AS one")
 
     with pytest.raises(LOST):
         await is_cut()

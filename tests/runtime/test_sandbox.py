@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,11 +86,11 @@ def gone(pids: set[int]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sandbox") / "hospital"
-    for part in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-        part.chmod(0o755)  # PostgreSQL's unprivileged user must reach it when root runs the tests
-    return folder
+def home() -> Iterator[Path]:
+    # Beside pytest's own folders: each run of root's closes those to PostgreSQL's unprivileged user.
+    with tempfile.TemporaryDirectory(prefix="zhenfu-sandbox-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "hospital"
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_its_keys_are_readable_by_their_owner_alone(sandbox: Running) -> None:
     assert stat.S_IMODE(keys.stat().st_mode) == 0o600
 
 
-def test_it_dies_whole_when_it_is_killed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> None:
+def test_it_dies_whole_when_it_is_killed(home: Path) -> None:
     folder = home.parent / "other"
     running = begin(folder)
     children = set(running.children())
