@@ -91,7 +91,7 @@ class Day:
             weather=Weather(
                 quick_seconds=draw.choice(((0.0, 0.002), (0.004, 0.12))),
                 slow=draw.choice((0.0, 0.02, 0.1)),
-                slow_seconds_max=draw.choice((3.0, 15.0, 40.0)),
+                slow_seconds_max=draw.choice((3.0, 15.0, 40.0, 280.0)),
             ),
             rates=rates,
         )

@@ -58,6 +58,7 @@ PEOPLE = {  # name → phone, the HIS's number of the patient whom they have bou
     "mother": ("19900000002", "P10003"),
     "labourer": ("19900000005", "P10005"),
 }
+FOLLOWERS = frozenset({"daughter", "mother"})  # the others get the mini program's messages
 DELIVERY_SECONDS = 5.0  # a counterparty waits so long for our answer to what it tells us
 BALANCE_FEN = 100_000
 SAME_EVERY_DAY = 1  # the seed of what never changes: apps, keys, people
@@ -163,7 +164,10 @@ class World:
             chat.add_template(app.app_id, TEMPLATE, TEMPLATE_FIELDS, long_term=True)
         for name, (phone, _) in PEOPLE.items():
             users[name] = chat.add_user(name, phone=phone)
-            chat.follow(users[name], official.app_id)
+            if name in FOLLOWERS:
+                chat.follow(users[name], official.app_id)
+            (template,) = mini.templates
+            chat.grant(users[name], mini.app_id, template)
         merchant = pay.add_merchant(MCHID, appids={mini.app_id, official.app_id}, balance_fen=BALANCE_FEN)
         pay.seed = seed
         day = Day.of(seed, faults.catalogue.values())
