@@ -6,8 +6,10 @@ dead client in the task's context. Named as `engine` in the connection's configu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from asyncpg import InterfaceError
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
 from tortoise.backends.base.client import TransactionalDBClient, TransactionContext, TransactionContextPooled
 from tortoise.connection import get_connections
@@ -32,7 +34,7 @@ class SafeTransactionContext(TransactionContextPooled):
                 raise
         except BaseException:
             # What the server has seen of this connection is unknown: it must not be used again.
-            self.client._connection.terminate()
+            _terminate(self.client._connection)
             await pool.release(self.client._connection)
             raise
         return self.client
@@ -48,12 +50,18 @@ class SafeTransactionContext(TransactionContextPooled):
                 else:
                     await self.client.commit()
         except BaseException:
-            connection.terminate()
+            _terminate(connection)
             raise
         finally:
             get_connections().reset(self.token)
             if pool is not None:
                 await pool.release(connection)
+
+
+def _terminate(connection: Any) -> None:
+    """End it; one that was lost on its own has already left the pool, which is no reason to hide why."""
+    with suppress(InterfaceError):
+        connection.terminate()
 
 
 class ZhenfuAsyncpgClient(AsyncpgDBClient):
