@@ -18,6 +18,9 @@ CLOCK_AHEAD = timedelta(minutes=5)
 """The HIS's clock may be ahead of ours: what it has just booked belongs in the list."""
 
 
+ENDED_STATES = frozenset({"paid", "cancelled", "expired"})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownBill:
     """A bill with what the page must know: may it be paid here, and if not, why."""
@@ -114,8 +117,8 @@ class Bills:
 
     def _shown(self, bill: Bill, insured_online: InsuredOnline, amount_max_fen: int) -> ShownBill:
         now = self.outside.clock.now()
-        if bill.state in {"paid", "cancelled", "expired"}:
-            return ShownBill(bill=bill, payable=False, reason=bill.state)
+        if bill.state != "unpaid":
+            return ShownBill(bill=bill, payable=False, reason=bill.state if bill.state in ENDED_STATES else "refused")
         if bill.valid_until is not None and bill.valid_until <= now:
             return ShownBill(bill=bill, payable=False, reason="expired")
         if not bill.payable_online:

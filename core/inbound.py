@@ -42,6 +42,7 @@ UNVERIFIED_SLOTS = 256
 
 HOSPITAL = "hospital"
 LEASE = timedelta(seconds=60)
+CASE_AFTER = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +200,12 @@ class Inbounds:
             elif content is not None:
                 payment_id = await self._notice(inbound, content)
         except (NotReached, OutcomeUnknown):
-            later = self.outside.clock.now() + backoff(due.attempts)
-            await give_back("inbound", inbound.id, due.institution_id, holder=due.holder, due_at=later)
+            await self._later(due, inbound)
             return None
-        except Refused:
+        except Refused as refused:
+            if not refused.final:
+                await self._later(due, inbound)
+                return None
             log.info("event_refused_by_hospital", extra={"fields": {"kind": inbound.kind, "inbound": str(inbound.id)}})
         await (
             scoped(due.institution_id)
@@ -210,7 +213,17 @@ class Inbounds:
             .filter(id=inbound.id)
             .update(status=InboundStatus.WORKED, due_at=None, lease_until=None, holder="")
         )
+        await self.cases.settle(due.institution_id, ("inbound_not_worked",), str(inbound.id))
         return payment_id
+
+    async def _later(self, due: DueRow, inbound: Inbound) -> None:
+        now = self.outside.clock.now()
+        if now >= inbound.received_at + CASE_AFTER:
+            await self.cases.open(
+                due.institution_id, "inbound_not_worked", str(inbound.id), details={"kind": inbound.kind}
+            )
+        later = now + backoff(due.attempts)
+        await give_back("inbound", inbound.id, due.institution_id, holder=due.holder, due_at=later)
 
     async def _notice(self, inbound: Inbound, content: Mapping[str, Any]) -> UUID | None:
         payment = await scoped(inbound.institution_id).of(Payment).get_or_none(order_no=content["order_no"])

@@ -139,13 +139,28 @@ class Institutions:
 
     async def methods(self, institution_id: UUID, *, scene: Scene, app_id: str) -> list[PaymentMethod]:
         """The ways of paying that this scene and app may offer now, favourites first."""
-        found = (
-            await scoped(institution_id)
-            .of(PaymentMethod)
-            .filter(operator_enabled=True, institution_enabled=True, app_id=app_id)
-        )
-        offered = [method for method in found if scene.value in method.scenes]
+        scope = scoped(institution_id)
+        found = await scope.of(PaymentMethod).filter(operator_enabled=True, institution_enabled=True, app_id=app_id)
+        accounts = {row.id: row.channel for row in await scope.of(MerchantAccountRow).filter(enabled=True)}
+        offered = [
+            method
+            for method in found
+            if scene.value in method.scenes
+            and method.merchant_account_id in accounts
+            and self._can(accounts[method.merchant_account_id], method, scene)
+        ]
         return sorted(offered, key=lambda method: (not method.favourite, method.position, method.code))
+
+    def _can(self, channel_name: str, method: PaymentMethod, scene: Scene) -> bool:
+        """What a channel cannot do is not offered."""
+        channel = self.outside.channels.get(channel_name)
+        _, _, rest = method.code.partition("/")
+        instrument, _, _ = rest.partition("/")
+        return (
+            channel is not None
+            and scene in channel.capabilities.scenes
+            and instrument in channel.capabilities.instruments
+        )
 
     async def method(self, institution_id: UUID, code: str, *, scene: Scene, app_id: str) -> PaymentMethod:
         """Raises MethodNotAvailable."""

@@ -19,6 +19,9 @@ from core.tenancy import scoped
 from core.transactions import atomically
 
 LOOK_AGAIN = timedelta(seconds=15)
+CASE_AFTER = timedelta(hours=2)
+"""By then a HIS lets go by itself; one that still does not answer is shown to staff."""
+
 REQUEST_LIFE = timedelta(minutes=3)
 """A request that begins a payment has asked for all its locks by then, or has given up."""
 
@@ -86,6 +89,8 @@ class Locks:
         site = await self.institutions.site(due.institution_id, lock.site_id)
         hospital = self.outside.hospitals[site.adapter]
         now = self.outside.clock.now()
+        if now >= lock.created_at + CASE_AFTER and payment.status not in OPEN_PAYMENT:
+            await self.cases.open(due.institution_id, "lock_not_released", lock.confirm_no, payment_id=payment.id)
         try:
             if lock.status in {LockStatus.ASKING, LockStatus.UNKNOWN}:
                 final_at = self._final_at(lock, site)
@@ -152,6 +157,7 @@ class Locks:
         await self._end(lock, LockStatus.RELEASED)
 
     async def _end(self, lock: HisLock, status: LockStatus) -> None:
+        await self.cases.settle(lock.institution_id, ("lock_not_released",), lock.confirm_no)
         await self._move(
             lock,
             [LockStatus.ASKING, LockStatus.UNKNOWN, LockStatus.RELEASING, status],

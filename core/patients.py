@@ -23,6 +23,7 @@ PATIENTS_PER_PAYER_MAX = 5
 NAME_LENGTH_MAX = 64
 IDENTIFIER_LENGTH_MAX = 64
 CONSENT_VERSION_LENGTH_MAX = 32
+MAINLAND_DIGITS_WITH_COUNTRY = 13
 PROOF_PHONE = "phone_held_by_his"
 
 
@@ -128,15 +129,25 @@ class Patients:
         identifier: Identifier,
         known: Sequence[tuple[HospitalSite, HospitalPatient]],
     ) -> UUID:
-        """The person's row: the one that has this document or one of these HIS ids already, else a new one."""
+        """The person's row: the one that the HIS's id leads to, else one with this document and this very name.
+
+        A document alone leads to nobody: an infant may be filed under the mother's.
+        """
         scope = scoped(institution_id)
-        lookup = self.outside.keyring.lookup(identifier.value, place=f"identifier.{identifier.type.value}")
-        stored = await scope.of(PatientIdentifier).get_or_none(type=identifier.type.value, lookup=lookup)
-        patient_id = stored.patient_id if stored else None
+        patient_id: UUID | None = None
         for site, person in known:
-            if patient_id is None:
-                row = await scope.of(HisPatient).get_or_none(branch=site.branch, his_patient_id=person.his_patient_id)
-                patient_id = row.patient_id if row else None
+            row = await scope.of(HisPatient).get_or_none(branch=site.branch, his_patient_id=person.his_patient_id)
+            if row is not None:
+                patient_id = row.patient_id
+                break
+        lookup = self.outside.keyring.lookup(identifier.value, place=f"identifier.{identifier.type.value}")
+        stored = await scope.of(PatientIdentifier).filter(type=identifier.type.value, lookup=lookup).order_by("id")
+        if patient_id is None:
+            for entry in stored:
+                patient = await scope.of(Patient).get(id=entry.patient_id)
+                if _same_name(self.outside.keyring.decrypt(patient.name_enc, place="patient.name"), name):
+                    patient_id = entry.patient_id
+                    break
         if patient_id is None:
             patient = await Patient.create(
                 id=self.outside.ids.uuid(),
@@ -145,7 +156,7 @@ class Patients:
                 created_at=self.outside.clock.now(),
             )
             patient_id = patient.id
-        if stored is None:
+        if patient_id not in {entry.patient_id for entry in stored}:
             await PatientIdentifier.create(
                 id=self.outside.ids.uuid(),
                 institution_id=institution_id,
@@ -223,9 +234,9 @@ class Patients:
 
 
 def digits(phone: str) -> str:
-    """A mainland phone as eleven digits, whatever it was written with."""
+    """A phone as digits, whatever it was written with: a mainland one without 86, a foreign one with its country."""
     only = re.sub(r"\D", "", phone)
-    return only[-11:] if len(only) > 11 else only
+    return only[2:] if len(only) == MAINLAND_DIGITS_WITH_COUNTRY and only.startswith("86") else only
 
 
 def normal_identifier(identifier: Identifier) -> str:

@@ -14,7 +14,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.queryset import QuerySet
 
 from core.applying import Applier, lock_payment
-from core.bills import Bills
+from core.bills import ENDED_STATES, Bills
 from core.cases import Cases
 from core.clock import shanghai
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect, take
@@ -153,9 +153,11 @@ class Payments:
 
     def _check_payable(self, bills: Sequence[Bill], wanted: StartPayment, profile: Profile) -> None:
         now = self.outside.clock.now()
+        if len(bills) > 1 and (len({bill.merge_group for bill in bills}) != 1 or not bills[0].merge_group):
+            raise BillNotPayable(reason="not_together")
         for bill in bills:
-            if bill.state in {"paid", "cancelled", "expired"}:
-                raise BillNotPayable(reason=bill.state)
+            if bill.state != "unpaid":
+                raise BillNotPayable(reason=bill.state if bill.state in ENDED_STATES else "refused")
             if bill.valid_until is not None and bill.valid_until <= now:
                 raise BillNotPayable(reason="expired")
             if bill.insured and not (profile.settings.insured_online.value == "second_tap" and wanted.accept_self_paid):

@@ -108,7 +108,7 @@ class Refunds:
                 if now < sendable_at:
                     await self._later(due, sendable_at)
                     return
-            elif await self._refunded_by_others(payment, account, channel):
+            elif await self._refunded_by_others(refund, payment, account, channel):
                 await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
                 await self._later(due, now + EXTERNAL_PAUSE)
                 return
@@ -162,7 +162,9 @@ class Refunds:
                 )
             await self._later(due, now + backoff(due.attempts))
 
-    async def _refunded_by_others(self, payment: Payment, account: MerchantAccount, channel: Channel) -> bool:
+    async def _refunded_by_others(
+        self, refund: Refund, payment: Payment, account: MerchantAccount, channel: Channel
+    ) -> bool:
         """Somebody may have refunded this payment in the channel's console: asked before a refund of ours leaves.
 
         A channel that does not say how much was refunded is believed as far as it goes: it knows of a refund
@@ -171,8 +173,8 @@ class Refunds:
         trade = await channel.query(account, payment.order_no)
         if trade.refunded_fen is not None:
             return trade.refunded_fen > payment.refunded_fen
-        others = await scoped(payment.institution_id).of(Refund).filter(payment_id=payment.id, sends_started__gt=0)
-        return trade.ever_paid and not others
+        ours = await scoped(payment.institution_id).of(Refund).filter(payment_id=payment.id).exclude(id=refund.id)
+        return trade.ever_paid and not any(other.sends_started > other.sends_unreached for other in ours)
 
     async def _set_sending(self, refund: Refund) -> None:
         if refund.status is RefundStatus.APPROVED:

@@ -20,6 +20,7 @@ from core.outside import Outside
 from core.patients import Patients
 from core.payments import Payments
 from core.refunds import Refunds
+from core.rotation import Rotation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class Services:
     inbounds: Inbounds
     cases: Cases
     applier: Applier
+    rotation: Rotation
 
     @classmethod
     def on(cls, outside: Outside) -> Self:
@@ -69,4 +71,5 @@ class Services:
             inbounds=Inbounds(outside, institutions, applier, payments, new_bills, cases, follow_up),
             cases=cases,
             applier=applier,
+            rotation=Rotation(outside),
         )

@@ -93,6 +93,10 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "金额超过手机支付限额，没有扣款。请到收费窗口办理。",
         "en": "The amount is above the limit for phone payment; you were not charged. Please go to the cashier window.",
     },
+    "bill_not_payable.not_together": {
+        "zh": "这些账单不能合并支付，没有扣款。请逐张支付。",
+        "en": "These bills cannot be paid together; you were not charged. Please pay them one by one.",
+    },
     "bill_not_payable.busy": {
         "zh": "这张账单正在别处办理缴费，没有扣款。请一分钟后再试；若已在窗口缴费则无需再付。",
         "en": "This bill is being paid elsewhere right now; you were not charged. Try again in a minute.",

@@ -267,7 +267,11 @@ async def housekeeping(services: Services) -> None:
     while True:
         try:
             forgotten = await services.payments.forget_old_keys()
-            log.info("housekeeping", extra={"fields": {"idempotency_keys_forgotten": forgotten}})
+            sealed_anew = 0
+            while changed := await services.rotation.step():
+                sealed_anew += changed
+            fields = {"idempotency_keys_forgotten": forgotten, "values_sealed_anew": sealed_anew}
+            log.info("housekeeping", extra={"fields": fields})
         except Exception:
             log.exception("housekeeping_failed")
         await asyncio.sleep(HOUSEKEEPING_EVERY.total_seconds())

@@ -205,7 +205,7 @@ class Client:
                 "merchant_no": held.merchant_no,
                 "call": call.value,
                 "status": reply.status,
-                "code": error.code if error else "",
+                "errcode": error.code if error else "",
                 "problem": problem,
                 "request_id": reply.headers.get("request-id", ""),
             },

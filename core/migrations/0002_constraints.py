@@ -223,7 +223,7 @@ MONEY = [
 
 ONCE = [
     "ALTER TABLE his_patient ADD CONSTRAINT his_patient_once UNIQUE (institution_id, branch, his_patient_id)",
-    "ALTER TABLE patient_identifier ADD CONSTRAINT patient_identifier_once UNIQUE (institution_id, type, lookup)",
+    "ALTER TABLE patient_identifier ADD CONSTRAINT patient_identifier_once UNIQUE (institution_id, type, lookup, patient_id)",
     "ALTER TABLE payer ADD CONSTRAINT payer_once UNIQUE (chat_account_id, open_id_lookup)",
     "ALTER TABLE payment_method ADD CONSTRAINT payment_method_once UNIQUE (institution_id, app_id, code)",
     "ALTER TABLE chat_account ADD CONSTRAINT chat_account_once UNIQUE (institution_id, platform, app_id)",

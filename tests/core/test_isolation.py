@@ -257,6 +257,8 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
 
     # the rest, by hand
     await services.payments.forget_old_keys()
+    await services.rotation.stale()
+    await services.rotation.step()
     await services.messages.enqueue(payment, MessageKind.PAID, dedup_key="x", values={})
     await services.messages.enqueue_for(here, payer.id, MessageKind.PAID, dedup_key="y", values={})
     await services.cases.open(here, "k", "s")

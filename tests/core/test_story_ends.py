@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from core.errors import AlreadyPaid, AmountChanged, BillNotPayable, NotFound, Pa
 from core.evidence import Evidence
 from core.models import HisLock, Message, Payment, PaymentEvent, Refund, StaffCase, Transfer
 from core.money import Fen
+from core.ports import Identifier, IdentifierType
 from core.states import LineStatus, LockStatus, PaymentStatus, ProofKind, RefundStatus
-from tests.support.house import LABOURER, House
+from tests.support.house import LABOURER, MCHID, House
 
 
 @pytest.fixture
@@ -237,3 +239,55 @@ async def test_a_channel_that_never_answered_ends_by_absence_after_the_deadline(
     assert event.proof_kind == ProofKind.ABSENT_AFTER_DEADLINE
     (lock,) = await HisLock.all()
     assert lock.status is LockStatus.RELEASED
+
+
+async def test_a_refund_made_in_the_merchant_console_is_seen_before_ours_leaves(house: House) -> None:
+    payer, patient, bill = await prepared(house)
+    started = await house.start(payer, patient, bill)
+    house.pay_sheet(started)
+    house.faults.script("hospital.refuses_confirm")
+    house.pay.refund_by_hand(MCHID, started.order_no, 8650)
+    await house.settle(within=timedelta(hours=5))
+    assert sum(order["refunded_fen"] + order["returning_fen"] for order in house.pay.books()["orders"]) == 8650
+    (refund,) = await Refund.all()
+    assert (refund.status, refund.sends_started) == (RefundStatus.APPROVED, 0)
+    assert [case.kind for case in await StaffCase.filter(status="open")] == ["external_refund"]
+
+
+async def test_a_document_shared_by_two_people_leads_to_nobody_elses_bills(house: House) -> None:
+    """An infant filed under the mother's card: the father who binds the infant never sees the mother's bills."""
+    mother, infant = house.his.patients["P10002"], house.his.patients["P10003"]
+    card = mother.identifiers[0]
+    house.his.patients["P10003"] = replace(infant, identifiers=(card,))
+    father = await house.payer("陈父", infant.phones[0])
+    identifier = Identifier(type=IdentifierType(card[0]), value=card[1])
+    bind = house.services.patients.bind
+    child = await bind(father, name=infant.name, identifier=identifier, phone=infant.phones[0])
+    herself = await house.payer("陈静", mother.phones[0] + "0")
+    own = await bind(herself, name=mother.name, identifier=identifier, phone=mother.phones[0])
+    assert own.patient_id != child.patient_id
+    house.bill("P10002")
+    assert await house.services.bills.unpaid(house.institution_id, father.id, child.patient_id) == []
+    assert len(await house.services.bills.unpaid(house.institution_id, herself.id, own.patient_id)) == 1
+
+
+async def test_bills_that_the_his_does_not_group_are_not_paid_together(tortoise: object) -> None:
+    house = await House.build(settings={"merge": True})
+    payer = await house.payer()
+    patient = await house.bound(payer)
+    alone, grouped = house.bill(merge_group=""), house.bill(total_fen=100)
+    with pytest.raises(BillNotPayable) as refused:
+        await house.start(payer, patient, alone, bills=(("", alone), ("", grouped)), shown_fen=Fen(8750))
+    assert refused.value.values["reason"] == "not_together"
+    assert await Payment.all().count() == 0
+
+
+async def test_the_his_event_is_kept_until_the_his_can_be_asked(house: House) -> None:
+    payer, patient, bill = await prepared(house)
+    await house.settle()
+    started = await house.start(payer, patient, bill)
+    house.faults.script("hospital.booked_but_error_500", times=1)
+    house.his.window_pay(bill, force=True)
+    house.faults.script("hospital.outcome_unknown_word", times=3)
+    await house.settle(within=timedelta(minutes=3))
+    assert (await status(house, started.order_no))[0] is PaymentStatus.CLOSED
