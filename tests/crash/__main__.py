@@ -98,8 +98,11 @@ def _search(scenario: Scenario, cluster: EmbeddedPostgres, arguments: argparse.N
         if done % 100 == 0:
             print(f"{done} seeds, {60 * done / (time.monotonic() - started):.0f} a minute", flush=True)
     if arguments.mutation:
-        if failed:
+        if failed and "AttributeError" not in failed[0].failure and "TypeError" not in failed[0].failure:
             print(f"{arguments.mutation} is caught by seed {failed[0].seed}, the {done}. of {arguments.seeds}")
+        elif failed:
+            print(f"{arguments.mutation} does not fit the code any more: {failed[0].failure}")
+            return True
         else:
             print(f"{arguments.mutation} is NOT caught by any of {done} seeds")
         return not failed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import core.applying
@@ -27,7 +27,7 @@ from core.payments import Payments
 from core.ports import Booking, MerchantAccount, RefundOrder, RefundState, RefundTrade
 from core.states import OPEN_PAYMENT, ProofKind
 from core.tenancy import across_institutions
-from core.transactions import rows, transaction
+from core.transactions import rows
 from hospital.guard import GuardedHospital
 
 
@@ -38,8 +38,8 @@ def row_lock_forgotten() -> None:
         with across_institutions("a mutation"):
             return await Payment.filter(order_no=order_no).first()
 
-    core.applying.lock_payment = unlocked  # type: ignore[assignment]
-    core.payments.lock_payment = unlocked  # type: ignore[attr-defined]
+    setattr(core.applying, "lock_payment", unlocked)
+    setattr(core.payments, "lock_payment", unlocked)
 
 
 def refund_timeout_is_dead() -> None:
@@ -57,7 +57,7 @@ def refund_timeout_is_dead() -> None:
                 amount_fen=order.amount_fen,
             )
 
-    wechatpay.WechatPay.refund = refund  # type: ignore[method-assign]
+    setattr(wechatpay.WechatPay, "refund", refund)
 
 
 def confirm_without_asking() -> None:
@@ -69,8 +69,8 @@ def confirm_without_asking() -> None:
     def at_once(self: Confirmations, confirmation: Any, site: Any) -> datetime:
         return self.outside.clock.now() - timedelta(seconds=1)
 
-    GuardedHospital.query_payment = not_asked  # type: ignore[method-assign]
-    Confirmations._sendable_at = at_once  # type: ignore[method-assign]
+    setattr(GuardedHospital, "query_payment", not_asked)
+    setattr(Confirmations, "_sendable_at", at_once)
 
 
 def amount_not_checked() -> None:
@@ -81,12 +81,12 @@ def amount_not_checked() -> None:
         payment.asked_fen = facts.paid_fen
         await good(self, payment, facts, proof_id)
 
-    Applier._paid = paid  # type: ignore[method-assign]
+    setattr(Applier, "_paid", paid)
 
 
 def signature_not_checked() -> None:
     """Any notice is believed."""
-    wechatpay.why_not_signed = lambda *arguments: ""  # type: ignore[attr-defined]
+    setattr(wechatpay, "why_not_signed", lambda *arguments: "")
 
 
 def transfer_forgotten() -> None:
@@ -97,18 +97,18 @@ def transfer_forgotten() -> None:
         if kind is not TransferKind.CONFIRMED:
             await good(self, *ids, kind=kind, **values)
 
-    Ledger.move = move  # type: ignore[assignment, method-assign]
+    setattr(Ledger, "move", move)
 
 
 def claim_dropped() -> None:
     """An attempt does not claim its bills."""
-    good = PaymentLine.create.__func__  # type: ignore[attr-defined]
+    good: Any = PaymentLine.create.__func__  # type: ignore[attr-defined]
 
     async def create(cls: type[PaymentLine], **values: Any) -> PaymentLine:
         line: PaymentLine = await good(cls, **(values | {"claims_bill": False}))
         return line
 
-    PaymentLine.create = classmethod(create)  # type: ignore[assignment, method-assign]
+    setattr(PaymentLine, "create", classmethod(cast(Any, create)))
 
 
 def late_success_ignored() -> None:
@@ -119,23 +119,21 @@ def late_success_ignored() -> None:
         if payment.status in OPEN_PAYMENT:
             await good(self, payment)
 
-    Applier._channel_side = channel_side  # type: ignore[method-assign]
+    setattr(Applier, "_channel_side", channel_side)
 
 
 def silence_means_not_sent() -> None:
     """A create whose answer is lost ends the payment as never sent."""
 
     async def give_up(self: Payments, payment: Payment) -> None:
-        async with transaction() as connection:
-            await rows(
-                connection,
-                "UPDATE payment SET sends_unreached = sends_started WHERE institution_id = $1 AND id = $2 RETURNING id",
-                payment.institution_id,
-                payment.id,
-            )
+        await rows(
+            "UPDATE payment SET sends_unreached = sends_started WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+        )
         await self._fail(payment, "a mutation")
 
-    Payments._give_up = give_up  # type: ignore[method-assign]
+    setattr(Payments, "_give_up", give_up)
 
 
 def surplus_kept() -> None:
@@ -149,7 +147,7 @@ def surplus_kept() -> None:
             return None
         return await good(self, payment_id, institution_id, held_too)
 
-    Applier._return_lines = return_lines  # type: ignore[method-assign]
+    setattr(Applier, "_return_lines", return_lines)
 
 
 def lease_ignored() -> None:
@@ -157,19 +155,17 @@ def lease_ignored() -> None:
 
     async def begin_send(table: str, row_id: UUID, institution_id: UUID, **options: Any) -> bool:
         stamped = f", {options['stamp']} = $3" if options.get("stamp") else ""
-        async with transaction() as connection:
-            found = await rows(
-                connection,
-                f"UPDATE {table} SET sends_started = sends_started + 1{stamped}"
-                " WHERE institution_id = $1 AND id = $2 AND $3::timestamptz IS NOT NULL RETURNING id",
-                institution_id,
-                row_id,
-                options["now"],
-            )
+        found = await rows(
+            f"UPDATE {table} SET sends_started = sends_started + 1{stamped}"
+            " WHERE institution_id = $1 AND id = $2 AND $3::timestamptz IS NOT NULL RETURNING id",
+            institution_id,
+            row_id,
+            options["now"],
+        )
         return bool(found)
 
     for module in (core.confirmations, core.payments, core.refunds):
-        module.begin_send = begin_send  # type: ignore[attr-defined]
+        setattr(module, "begin_send", begin_send)
 
 
 def absence_is_proof_at_once() -> None:
@@ -178,7 +174,7 @@ def absence_is_proof_at_once() -> None:
     def from_the_beginning(self: Payments, payment: Payment, channel: Any) -> datetime:
         return payment.created_at
 
-    Payments._absent_from = from_the_beginning  # type: ignore[method-assign]
+    setattr(Payments, "_absent_from", from_the_beginning)
 
 
 def unlisted_refusal_is_final() -> None:
@@ -189,7 +185,7 @@ def unlisted_refusal_is_final() -> None:
         refusal.final = True
         await good(self, due, confirmation, payment, refusal)
 
-    Confirmations._refused = refused  # type: ignore[method-assign]
+    setattr(Confirmations, "_refused", refused)
 
 
 def message_sent_again() -> None:
@@ -211,7 +207,7 @@ def evidence_after_end_lost() -> None:
             await client._connection.execute("BEGIN")
         return event_id
 
-    Applier._record = record  # type: ignore[method-assign]
+    setattr(Applier, "_record", record)
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {
