@@ -144,6 +144,13 @@ class GuardedHospital:
         return line
 
 
+def check_maintenance(windows: Sequence[tuple[str, str]]) -> None:
+    """Raises ConfigurationError for a window that cannot be read."""
+    for window in windows:
+        for text in window:
+            _minutes(text)
+
+
 def maintenance_ends(windows: Sequence[tuple[str, str]], now: datetime) -> datetime | None:
     """When the maintenance that is going on now ends; None outside. Windows that touch count as one.
 

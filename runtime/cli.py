@@ -77,6 +77,17 @@ def migrate() -> None:
 
 
 @app.command()
+def setup(
+    file: Annotated[Path, typer.Argument(help="TOML; docs/setup-example.toml explains it.")],
+) -> None:
+    """Enter or change one institution: its HIS, merchant accounts, chat accounts and ways of paying."""
+    from runtime.commands import setup as run
+
+    logs.to("setup", human=True, level=50)
+    typer.echo(run(_settings(), file))
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 is any free one.")] = CONSOLE_PORT,
     folder: Annotated[Path | None, typer.Option(help="Where its database and keys lie.")] = None,

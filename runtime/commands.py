@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 from core.errors import ConfigurationError
 from runtime.settings import Settings
@@ -93,6 +94,30 @@ async def _check(settings: Settings) -> None:
         raise ConfigurationError(
             f"the database does not answer ({type(error).__name__}): look at DATABASE_URL"
         ) from error
+
+
+def setup(settings: Settings, path: Path) -> str:
+    """One institution as the file describes it; returns what was done and the addresses to hand out."""
+    from core.ids import Ids
+    from runtime.database import database
+    from runtime.programs import clock_of
+    from runtime.setup_apply import apply
+    from runtime.setup_file import read_file
+
+    wanted = read_file(path)
+
+    async def work() -> list[str]:
+        await _check(settings)
+        async with database(settings.database_url, pool_max=1):
+            return await apply(
+                wanted,
+                name=str(path),
+                ids=Ids(clock_of(settings)),
+                keyring=settings.keyring(),
+                public_url=settings.public_url,
+            )
+
+    return "\n".join(asyncio.run(work()))
 
 
 def doctor(*, as_json: bool, offline: bool, processes: int, workers: int) -> tuple[str, bool]:

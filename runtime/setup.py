@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -74,6 +74,7 @@ class Setup:
         capabilities: Mapping[str, Any] | None = None,
         deadline_seconds: int = 10,
         calls_max: int = 8,
+        maintenance: Sequence[tuple[str, str]] = (),
     ) -> HospitalSiteRow:
         """The HIS; its `event_token` is the last part of /his/v1/events/<token>."""
         return await HospitalSiteRow.create(
@@ -86,7 +87,7 @@ class Setup:
             capabilities=dict(capabilities or {}),
             deadline_seconds=deadline_seconds,
             calls_max=calls_max,
-            maintenance=[],
+            maintenance=[list(window) for window in maintenance],
             event_token=self._ids.token(),
             due_at=self._ids.clock.now(),
         )
@@ -131,6 +132,7 @@ class Setup:
         app_id: str,
         scenes: tuple[Scene, ...] = (Scene.MOBILE,),
         position: int = 0,
+        on: bool = True,
     ) -> PaymentMethod:
         """A way of paying on three levels, for example wechatpay/miniprogram/wechat."""
         return await PaymentMethod.create(
@@ -141,4 +143,5 @@ class Setup:
             app_id=app_id,
             scenes=[scene.value for scene in scenes],
             position=position,
+            operator_enabled=on,
         )
