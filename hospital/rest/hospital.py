@@ -186,11 +186,6 @@ class RestHospital:
         return f"HIS {version} answers, its signature is right, its clock differs by {skew_seconds:+.0f} s"
 
 
-def event_key_id(headers: Mapping[str, str]) -> str:
-    """Which key an incoming event claims to be signed with: how its site is found. Proves nothing."""
-    return headers.get("zhenfu-key", "")
-
-
 @contextmanager
 def _reading() -> Iterator[None]:
     try:
