@@ -94,7 +94,12 @@ def sandbox(
     verbose: Annotated[bool, typer.Option(help="Show what the programs do here instead of in a file.")] = False,
 ) -> None:
     """The whole hospital on this computer: every program, every counterparty, one page to play with."""
-    from runtime import sandbox as the_sandbox
+    try:
+        from runtime import sandbox as the_sandbox
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the sandbox needs packages that are not installed ({error.name}): make run, or requirements-sandbox.lock"
+        ) from error
 
     place = (folder or the_sandbox.default_folder()).absolute()
     raise typer.Exit(the_sandbox.run(place, port=port, verbose=verbose))
