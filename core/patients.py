@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
+from core.clock import shanghai
 from core.errors import BindingRefused, InvalidRequest, NotFound, PatientNotBound
 from core.guarded import asking_hospital
 from core.institutions import Institutions
@@ -33,6 +35,16 @@ class BoundPatient:
 
     patient_id: UUID
     masked_name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoundPayer:
+    """Somebody who has bound a patient, as this patient's payers see each other: without a name."""
+
+    binding_id: UUID
+    is_caller: bool
+    platform: str
+    bound_on: date  # in Shanghai
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,41 @@ class Patients:
             scoped(payer.institution_id)
             .of(Binding)
             .filter(payer_id=payer.id, patient_id=patient_id, removed_at=None)
+            .update(removed_at=self.outside.clock.now())
+        )
+        if not gone:
+            raise NotFound()
+
+    async def payers_bound(self, payer: Payer, patient_id: UUID) -> list[BoundPayer]:
+        """Everybody who may see and pay for this patient. Raises PatientNotBound unless the payer may himself."""
+        await self.check_bound(payer.institution_id, payer.id, patient_id)
+        scope = scoped(payer.institution_id)
+        bindings = await scope.of(Binding).filter(patient_id=patient_id, removed_at=None).order_by("bound_at", "id")
+        payers = {row.id: row for row in await scope.of(Payer).filter(id__in=[row.payer_id for row in bindings])}
+        platforms = {
+            account_id: (await self.institutions.chat_account(payer.institution_id, account_id)).platform
+            for account_id in {row.chat_account_id for row in payers.values()}
+        }
+        return [
+            BoundPayer(
+                binding_id=binding.id,
+                is_caller=binding.payer_id == payer.id,
+                platform=platforms[payers[binding.payer_id].chat_account_id],
+                bound_on=shanghai(binding.bound_at).date(),
+            )
+            for binding in bindings
+        ]
+
+    async def remove_binding(self, payer: Payer, patient_id: UUID, binding_id: UUID) -> None:
+        """Take the patient from whoever holds this binding, the payer himself too.
+
+        Raises PatientNotBound unless the payer has bound the patient, NotFound when the patient has no such binding.
+        """
+        await self.check_bound(payer.institution_id, payer.id, patient_id)
+        gone = await (
+            scoped(payer.institution_id)
+            .of(Binding)
+            .filter(id=binding_id, patient_id=patient_id, removed_at=None)
             .update(removed_at=self.outside.clock.now())
         )
         if not gone:

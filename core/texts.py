@@ -37,8 +37,9 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "en": "You are signed out; you were not charged. Please open the mini program again.",
     },
     "not_found": {
-        "zh": "没有找到这条记录。请返回列表刷新，或到收费窗口查询。",
-        "en": "We could not find this. Please go back and refresh the list, or ask at the cashier window.",
+        "zh": "没有找到这条记录，本次没有扣款。请返回列表刷新，或到收费窗口查询。",
+        "en": "We could not find this; you were not charged by this request. Please go back and refresh the list,"
+        " or ask at the cashier window.",
     },
     "patient_not_bound": {
         "zh": "您还没有绑定这位就诊人，不能查看或支付。没有扣款。请先绑定就诊人。",
@@ -49,25 +50,27 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "en": "Please read and agree to the privacy notice before linking a patient. You were not charged.",
     },
     "binding_refused.phone_code": {
-        "zh": "手机号授权已失效。请重新点击“授权手机号”再试。",
-        "en": "The permission to read your phone number has lapsed. Please tap the phone button again.",
+        "zh": "手机号授权已失效，没有扣款。请重新点击“授权手机号”再试。",
+        "en": "The permission to read your phone number has lapsed; you were not charged."
+        " Please tap the phone button again.",
     },
     "binding_refused.not_found": {
-        "zh": "医院没有查到与您填写的姓名和证件一致的就诊人。请核对后再试，或到窗口建档。",
-        "en": "The hospital has no patient with this name and document. Please check them, or register at the window.",
+        "zh": "医院没有查到与您填写的姓名和证件一致的就诊人，没有扣款。请核对后再试，或到窗口建档。",
+        "en": "The hospital has no patient with this name and document; you were not charged."
+        " Please check them, or register at the window.",
     },
     "binding_refused.phone_differs": {
-        "zh": "您的手机号与医院登记的不一致，为保护隐私不能绑定。请到窗口更新手机号后再试。",
+        "zh": "您的手机号与医院登记的不一致，为保护隐私不能绑定，没有扣款。请到窗口更新手机号后再试。",
         "en": "Your phone number is not the one the hospital holds, so we cannot link this patient."
-        " Please have it updated at the window, then try again.",
+        " You were not charged. Please have it updated at the window, then try again.",
     },
     "binding_refused.too_many": {
-        "zh": "一个微信号最多绑定5位就诊人。请先解绑一位再试。",
-        "en": "At most 5 patients can be linked to one account. Please remove one first.",
+        "zh": "一个微信号最多绑定5位就诊人，没有扣款。请先解绑一位再试。",
+        "en": "At most 5 patients can be linked to one account; you were not charged. Please remove one first.",
     },
     "binding_refused.already_bound": {
-        "zh": "这位就诊人已经绑定，无需重复操作。",
-        "en": "This patient is already linked.",
+        "zh": "这位就诊人已经绑定，无需重复操作，没有扣款。",
+        "en": "This patient is already linked; you were not charged.",
     },
     "bill_not_payable.paid": {
         "zh": "这张账单已经缴过费，没有再次扣款。请在“已缴费”里查看。",
@@ -130,8 +133,9 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "en": "This request number was used for something else; you were not charged again. Please start again.",
     },
     "still_working": {
-        "zh": "上一次点击还在处理中，没有重复扣款。请稍等几秒。",
-        "en": "Your first tap is still being worked on; you are not charged twice. Please wait a few seconds.",
+        "zh": "您的点击还在处理中，没有重复扣款。请稍等几秒，页面会自动继续。",
+        "en": "Your tap is still being worked on; you are not charged twice. Please wait a few seconds: the page"
+        " goes on by itself.",
     },
     "too_many_requests": {
         "zh": "操作太频繁，没有扣款。请{retry_after_seconds}秒后再试。",
@@ -141,6 +145,11 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "医院系统暂时没有回应，没有扣款。请几分钟后再试；着急请到收费窗口办理。",
         "en": "The hospital's system is not answering; you were not charged. Try again in a few minutes"
         " or go to the window.",
+    },
+    "hospital_unavailable.still_binding": {
+        "zh": "医院系统回应较慢，绑定还在进行，没有扣款，内容没有丢失。请稍后查看就诊人列表；若没有出现，请再试一次。",
+        "en": "The hospital's system is slow and the patient is still being linked; nothing is lost and you were not"
+        " charged. Look at your list of patients in a moment, and try again if the patient is not there.",
     },
     "channel_unavailable": {
         "zh": "支付渠道暂时没有回应，没有扣款。请稍后再试，或到收费窗口办理。",
@@ -245,7 +254,7 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
 NOT_PAYABLE_NOTES: Mapping[str, Mapping[str, str]] = {
     "insured": {
         "zh": "手机支付按自费结算，医保请到窗口",
-        "en": "By phone it is self-paid; for insurance go to the window",
+        "en": "Paying by phone is self-paid; for insurance go to the window",
     },
     "window_only": {"zh": "请到收费窗口缴费", "en": "Please pay at the cashier window"},
     "too_large": {
@@ -255,13 +264,12 @@ NOT_PAYABLE_NOTES: Mapping[str, Mapping[str, str]] = {
     "expired": {"zh": "已过缴费期限，请咨询医生", "en": "No longer payable: please ask your doctor"},
     "cancelled": {"zh": "已被医院取消", "en": "Cancelled by the hospital"},
     "paid": {"zh": "已缴费", "en": "Paid"},
+    "refused": {
+        "zh": "医院暂不接受这张账单在手机上缴费，请到收费窗口",
+        "en": "The hospital does not accept this bill by phone: please go to the window",
+    },
 }
 """Why a bill in the list cannot be paid here; nobody has tried to pay, so nothing is said of charges."""
-
-INSURED_NOTE = {
-    "zh": "手机支付按自费结算，医保请到窗口",
-    "en": "Paying by phone is self-paid; for insurance go to the window",
-}
 
 RETURN_REASONS: Mapping[str, Mapping[str, str]] = {
     "BILL_PAID": {"zh": "账单已在别处缴费", "en": "the bill was paid elsewhere"},
@@ -296,6 +304,13 @@ WALLET_TEXTS: Mapping[str, Mapping[str, str]] = {
     "card": {"zh": "银行卡", "en": "Bank card"},
     "cash": {"zh": "现金", "en": "Cash"},
 }
+
+
+PLATFORM_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "wechat_miniprogram": {"zh": "微信小程序", "en": "WeChat mini program"},
+    "wechat_service": {"zh": "微信公众号", "en": "WeChat official account"},
+}
+"""Where a payer has bound a patient; a platform without an entry is told by its own name."""
 
 
 def valid_text(valid_until: datetime | None, issued_at: datetime | None, *, rule_days: int, language: str) -> str:

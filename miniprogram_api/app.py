@@ -28,6 +28,9 @@ BODY_BYTES_MAX = 1 << 20
 PAGE_WAIT_SECONDS = 2.5
 """A page answers within 3 seconds, whatever a counterparty does."""
 
+TAP_WAIT_SECONDS = 8.0
+"""What a tap has begun is waited for so long; then it goes on by itself and the page is told so."""
+
 RESPONSE_SECONDS = 60
 DRAIN_SECONDS = 10
 
@@ -45,6 +48,7 @@ def build_app(
     session_key: bytes,
     name: str = NAME,
     page_wait_seconds: float = PAGE_WAIT_SECONDS,
+    tap_wait_seconds: float = TAP_WAIT_SECONDS,
     proxies_count: int = 0,
     more: Iterable[Blueprint] = (),
 ) -> App:
@@ -62,7 +66,9 @@ def build_app(
         loads=orjson.loads,
         configure_logging=False,
     )
-    room = build_room(services, session_key=session_key, page_wait_seconds=page_wait_seconds)
+    room = build_room(
+        services, session_key=session_key, page_wait_seconds=page_wait_seconds, tap_wait_seconds=tap_wait_seconds
+    )
     ours = [part.blueprint(room) for part in (sessions, patients, bills, payments, notices)]
     for blueprint in [*ours, health.blueprint(), docs.blueprint(), *more]:
         app.blueprint(blueprint)
@@ -77,7 +83,7 @@ def build_app(
     return app
 
 
-def build_room(services: Services, *, session_key: bytes, page_wait_seconds: float) -> Room:
+def build_room(services: Services, *, session_key: bytes, page_wait_seconds: float, tap_wait_seconds: float) -> Room:
     running = Running()
     questions = Questions(running=running, new_ticket=services.outside.ids.token, wait_seconds=page_wait_seconds)
     return Room(
@@ -87,6 +93,7 @@ def build_room(services: Services, *, session_key: bytes, page_wait_seconds: flo
         lists=Lists(services=services, questions=questions),
         running=running,
         wait_seconds=page_wait_seconds,
+        tap_seconds=tap_wait_seconds,
     )
 
 

@@ -76,6 +76,8 @@ def _refusal(request: ApiRequest, error: RequestError, status: int | None = None
         "message": error_text(error, language(request)),
         "request_id": request.ctx.request_id,
     }
+    if seconds:
+        body["retry_after_seconds"] = seconds
     return reply({"error": body}, status or STATUS[error.code], headers)
 
 

@@ -67,6 +67,17 @@ EXAMPLES: Mapping[str, Json] = {
     "Session": {"token": "z1.AZmj8FwA….b0Jx…", "expires_at": "2026-05-06T22:00:00+08:00"},
     "Patient": {"patient_id": _PATIENT, "masked_name": "王*兰"},
     "Patients": {"patients": [{"patient_id": _PATIENT, "masked_name": "王*兰"}]},
+    "BoundPayers": {
+        "payers": [
+            {
+                "binding_id": "0199a3f0-5c00-7ccc-8ddd-123456789abc",
+                "is_you": True,
+                "platform": "wechat_miniprogram",
+                "platform_text": "微信小程序",
+                "bound_on": "2026-05-06",
+            }
+        ]
+    },
     "Bills": {"bills": [_BILL_EXAMPLE], "count": 1, "merge": {"allowed": True, "max": 20}},
     "BillDetail": {
         **_BILL_EXAMPLE,
@@ -179,7 +190,11 @@ ERROR_VALUES: Mapping[str, Mapping[str, str | int]] = {
     "amount_changed": {"shown_fen": 8650, "amount_fen": 9650},
     "payment_open_elsewhere": {"until": "10:06"},
     "already_paid": {"order_no": _ORDER},
+    "still_working": {"retry_after_seconds": 2},
     "too_many_requests": {"retry_after_seconds": 60},
+    "hospital_unavailable": {"retry_after_seconds": 30},
+    "channel_unavailable": {"retry_after_seconds": 30},
+    "platform_unavailable": {"retry_after_seconds": 5},
 }
 """What stands beside code and message, by code."""
 

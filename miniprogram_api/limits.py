@@ -26,18 +26,12 @@ START = Limit(name="start", most=30, per=timedelta(minutes=1))
 ASK = Limit(name="ask", most=120, per=timedelta(minutes=1))
 """Everything else, per payer."""
 
-STATUS = Limit(name="status", most=1, per=timedelta(seconds=2))
-"""Per payment: more often the channel is not asked, and the answer is what we know."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     limiter: Limiter
 
-    async def allows(self, limit: Limit, who: str) -> bool:
-        return await self.limiter.allow(f"api:{limit.name}:{who}", limit=limit.most, per=limit.per)
-
     async def check(self, limit: Limit, who: str) -> None:
         """Raises TooManyRequests."""
-        if not await self.allows(limit, who):
+        if not await self.limiter.allow(f"api:{limit.name}:{who}", limit=limit.most, per=limit.per):
             raise TooManyRequests(retry_after_seconds=int(limit.per.total_seconds()))

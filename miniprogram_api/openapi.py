@@ -29,7 +29,8 @@ A GET that must ask the HIS answers within 3 seconds. Where the HIS has not answ
 the HIS is always asked anew.
 
 A payment is started with an `Idempotency-Key` of the app's choice, one per tap on the pay button: the same key \
-with the same request gives the same payment."""
+with the same request gives the same payment. What takes longer than a page waits goes on by itself: `still_working` \
+says to send the same request with the same key again after `retry_after_seconds`, and the payment is handed out."""
 
 Json = dict[str, Any]
 
@@ -117,6 +118,7 @@ SCHEMAS: dict[str, Json] = {
                 "message": {**TEXT, "description": "A sentence for the patient"},
                 "request_id": TEXT,
                 "reason": {**TEXT, "description": "More exactly why, for some codes"},
+                "retry_after_seconds": {**NUMBER, "description": "When to ask again, for codes that pass"},
             },
             "required": ["code", "message", "request_id"],
             "additionalProperties": {"type": ["string", "integer"]},
@@ -129,6 +131,20 @@ SCHEMAS: dict[str, Json] = {
     "Session": record(token=TEXT, expires_at=MOMENT),
     "Patient": record(patient_id=ID, masked_name=TEXT),
     "Patients": record(patients=listed(ref("Patient"))),
+    "BoundPayers": about(
+        "Everybody who may see and pay for this patient; nobody is named.",
+        record(
+            payers=listed(
+                record(
+                    binding_id=ID,
+                    is_you=FLAG,
+                    platform=TEXT,
+                    platform_text=about("Where the patient was bound, to show", TEXT),
+                    bound_on=about("The day in Shanghai", {"type": "string", "format": "date"}),
+                )
+            )
+        ),
+    ),
     "Bill": record(**BILL_FIELDS),
     "Bills": about(
         "`count` leaves out bills that have been paid through us and that the HIS has not booked yet.",
@@ -296,6 +312,26 @@ OPERATIONS: tuple[Operation, ...] = (
         answers={204: None},
         errors=(*SIGNED_IN, "not_found"),
         path_values=_OF_PATIENT,
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/patients/{patient_id}/payers",
+        id="list_payers",
+        tag="patients",
+        summary="Everybody who has bound this patient",
+        answers={200: "BoundPayers"},
+        errors=OF_A_PATIENT,
+        path_values=_OF_PATIENT,
+    ),
+    Operation(
+        method="delete",
+        path="/api/v1/patients/{patient_id}/payers/{binding_id}",
+        id="remove_payer",
+        tag="patients",
+        summary="Remove somebody's binding of this patient, or one's own; whoever has bound the patient may",
+        answers={204: None},
+        errors=OF_A_PATIENT,
+        path_values={**_OF_PATIENT, "binding_id": ID},
     ),
     Operation(
         method="get",

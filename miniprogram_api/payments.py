@@ -5,13 +5,14 @@ from __future__ import annotations
 from sanic import Blueprint
 from sanic.response import HTTPResponse
 
+from core.errors import StillWorking
 from core.models import Payment
 from core.money import Fen
 from core.payments import StartPayment
 from core.states import PaymentStatus
 from miniprogram_api import views
 from miniprogram_api.auth import Session
-from miniprogram_api.limits import START, STATUS
+from miniprogram_api.limits import START
 from miniprogram_api.requests import ApiRequest, header_text, language, path_text, reply
 from miniprogram_api.room import Room
 from miniprogram_api.schemas import StartPaymentBody, read, read_empty
@@ -26,14 +27,17 @@ def blueprint(room: Room) -> Blueprint:
         session = room.auth.session(request)
         wanted = _wanted(session, read(StartPaymentBody, request), key=header_text(request, "Idempotency-Key"))
         await room.limits.check(START, str(session.payer_id))
-        started = await room.running.finish(services.payments.start(wanted))
+        # The same key again is told "still working" until this has ended, and then gets what it has brought.
+        started = await room.running.in_time(
+            room.tap_seconds, services.payments.start(wanted), late=StillWorking(), once=wanted
+        )
         return reply(views.started(started), 200 if started.resumed else 201)
 
     @payments.get("/<order_no:str>", unquote=True)
     async def show_payment(request: ApiRequest, order_no: str) -> HTTPResponse:
         session = await room.asks(request)
         payment = await _own(room, session, path_text(order_no))
-        if payment.status is PaymentStatus.PENDING and await room.limits.allows(STATUS, payment.order_no):
+        if payment.status is PaymentStatus.PENDING:
             await room.running.at_most(
                 room.wait_seconds,
                 services.payments.refreshed(session.payer_id, session.institution_id, payment.order_no),

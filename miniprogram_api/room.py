@@ -25,6 +25,7 @@ class Room:
     lists: Lists
     running: Running
     wait_seconds: float  # how long a page waits for a counterparty
+    tap_seconds: float  # how long a page waits for what a tap has begun
 
     async def asks(self, request: ApiRequest) -> Session:
         """The session of a request that is counted. Raises NotSignedIn, TooManyRequests."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from core.errors import HospitalUnavailable, TooManyRequests, ZhenfuError
+from core.errors import HospitalUnavailable, RequestError, TooManyRequests, ZhenfuError
 
 log = logging.getLogger("zhenfu.api")
 
@@ -29,6 +29,7 @@ class Running:
     def __init__(self, *, tasks_max: int = TASKS_MAX) -> None:
         self._tasks_max = tasks_max
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._once: set[Hashable] = set()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Raises TooManyRequests when too much is under way."""
@@ -52,13 +53,28 @@ class Running:
     async def at_most(self, seconds: float, work: Coroutine[Any, Any, Any]) -> None:
         """Wait for it a while; after that it goes on alone."""
         task = self.begin(work)
-        try:
-            await asyncio.wait({task}, timeout=seconds)
-        finally:
-            if not task.done():
-                task.add_done_callback(_log_failure)
+        await self._wait(task, seconds)
         if task.done():
             task.result()
+
+    async def in_time(
+        self, seconds: float, work: Coroutine[Any, Any, T], *, late: RequestError, once: Hashable = None
+    ) -> T:
+        """Its result; after `seconds` it goes on alone and `late` is raised.
+
+        With `once`, the same work that is under way already is not begun a second time: `late` is raised at once.
+        """
+        if once is not None and once in self._once:
+            work.close()
+            raise late
+        task = self.begin(work)
+        if once is not None:
+            self._once.add(once)
+            task.add_done_callback(lambda _: self._once.discard(once))
+        await self._wait(task, seconds)
+        if not task.done():
+            raise late
+        return task.result()
 
     async def drain(self, *, seconds: float) -> None:
         """Let what is under way end; what does not is cancelled and comes back from its rows."""
@@ -68,6 +84,13 @@ class Running:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+    async def _wait(self, task: asyncio.Task[Any], seconds: float) -> None:
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            if not task.done():
+                task.add_done_callback(_log_failure)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

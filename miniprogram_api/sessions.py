@@ -5,6 +5,7 @@ from __future__ import annotations
 from sanic import Blueprint
 from sanic.response import HTTPResponse
 
+from core.errors import PlatformUnavailable
 from miniprogram_api import views
 from miniprogram_api.limits import SIGN_IN
 from miniprogram_api.requests import ApiRequest, language, reply
@@ -19,10 +20,12 @@ def blueprint(room: Room) -> Blueprint:
     async def sign_in(request: ApiRequest) -> HTTPResponse:
         body = read(SignIn, request)
         await room.limits.check(SIGN_IN, f"{body.institution}:{request.remote_addr or request.ip}")
-        token, expires_at = await room.running.finish(
+        token, expires_at = await room.running.in_time(
+            room.tap_seconds,
             room.auth.sign_in(
                 institution=body.institution, app_id=body.app_id, code=body.code, language=language(request)
-            )
+            ),
+            late=PlatformUnavailable(),
         )
         return reply(views.session(token, expires_at), 201)
 

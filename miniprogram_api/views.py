@@ -12,13 +12,13 @@ from core.errors import AlreadyPaid, BillNotPayable, HospitalUnavailable, Reques
 from core.institutions import Profile
 from core.models import Payment, PaymentLine, PaymentMethod
 from core.money import Fen, yuan_text
-from core.patients import BoundPatient
+from core.patients import BoundPatient, BoundPayer
 from core.payments import Started, payment_view
 from core.ports import Bill, BillItem
 from core.texts import (
     ASKING_TEXT,
-    INSURED_NOTE,
     NOT_PAYABLE_NOTES,
+    PLATFORM_TEXTS,
     RETURN_REASONS,
     STATUS_TEXTS,
     WALLET_TEXTS,
@@ -71,6 +71,16 @@ def patient(value: BoundPatient) -> Json:
     return {"patient_id": str(value.patient_id), "masked_name": value.masked_name}
 
 
+def bound_payer(value: BoundPayer, language: str) -> Json:
+    return {
+        "binding_id": str(value.binding_id),
+        "is_you": value.is_caller,
+        "platform": value.platform,
+        "platform_text": PLATFORM_TEXTS.get(value.platform, {}).get(language, value.platform),
+        "bound_on": value.bound_on.isoformat(),
+    }
+
+
 def method(value: PaymentMethod, language: str) -> Json:
     channel, instrument, wallet = value.code.split("/")
     return {
@@ -109,7 +119,7 @@ def bill(value: UnpaidBill, profile: Profile, language: str) -> Json:
         "reason": shown.reason or None,
         "reason_text": _reason_text(shown, language) if shown.reason else None,
         "needs_second_tap": shown.needs_second_tap,
-        "second_tap_text": INSURED_NOTE[language] if shown.needs_second_tap else None,
+        "second_tap_text": NOT_PAYABLE_NOTES["insured"][language] if shown.needs_second_tap else None,
         "valid_until": moment(said.valid_until),
         "valid_until_text": _valid_text(said, profile, language) or None,
         "items_count": len(said.items) or None,

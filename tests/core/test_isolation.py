@@ -180,6 +180,9 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
         m.code for m in await services.institutions.methods(here, scene=Scene.MOBILE, app_id=house.mini_app_id)
     ] == [METHOD]
     assert [bound.patient_id for bound in await services.patients.bound(payer)] == [patient]
+    (bound_by,) = await services.patients.payers_bound(payer, patient)
+    with pytest.raises(NotFound):
+        await services.patients.remove_binding(payer, patient, uuid4())
     with pytest.raises(RequestError):
         await services.patients.bind(
             payer, name="查无此人", identifier=Identifier(type=IdentifierType.PASSPORT, value="E1"), phone="1"
@@ -264,6 +267,10 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.cases.open(here, "k", "s")
     await services.patients.payers_of(here, "", payment.his_patient_id)
     await services.patients.unbind(payer, patient)
+    await house.bound(payer)
+    (bound_again,) = await services.patients.payers_bound(payer, patient)
+    assert bound_again.binding_id != bound_by.binding_id
+    await services.patients.remove_binding(payer, patient, bound_again.binding_id)
     await with_claims(house)
 
     assert not watch.violations
@@ -281,7 +288,11 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
     payment = await house.payment(started.order_no)
     other = await house.setup.institution(code="anhe", name_zh="安和医院")
     services = house.services
+    (binding,) = await services.patients.payers_bound(payer, patient)
+    payer.institution_id = other  # the same payer, as the other institution would know him
     for attempt in (
+        services.patients.payers_bound(payer, patient),
+        services.patients.remove_binding(payer, patient, binding.binding_id),
         services.bills.unpaid(other, payer.id, patient),
         services.patients.check_bound(other, payer.id, patient),
     ):

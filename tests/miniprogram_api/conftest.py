@@ -16,6 +16,7 @@ from tests.support.house import House
 
 SESSION_KEY = b"k" * 32
 PAGE_WAIT_SECONDS = 0.4
+TAP_WAIT_SECONDS = 8.0
 
 Serve = Callable[[Sanic[Any, Any]], AbstractAsyncContextManager[str]]
 NewPhone = Callable[..., Awaitable[Phone]]
@@ -33,8 +34,19 @@ async def house(tortoise: object, his: dict[str, Any]) -> House:
 
 
 @pytest.fixture
-async def base_url(house: House, serve: Serve) -> AsyncIterator[str]:
-    app = build_app(house.services, session_key=SESSION_KEY, page_wait_seconds=PAGE_WAIT_SECONDS)
+def tap_wait_seconds() -> float:
+    """How long what a tap has begun is waited for; a test that is about it says so by parametrising this."""
+    return TAP_WAIT_SECONDS
+
+
+@pytest.fixture
+async def base_url(house: House, serve: Serve, tap_wait_seconds: float) -> AsyncIterator[str]:
+    app = build_app(
+        house.services,
+        session_key=SESSION_KEY,
+        page_wait_seconds=PAGE_WAIT_SECONDS,
+        tap_wait_seconds=tap_wait_seconds,
+    )
     async with serve(app) as url:
         yield url
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import re
@@ -130,6 +131,14 @@ class Phone:
     async def start(self, patient_id: UUID, *bill_ids: str, key: str = "", **changes: Any) -> Answer:
         headers = {"idempotency-key": key or f"key-{next(_keys)}"}
         return await self.post("/api/v1/payments", self.order(patient_id, *bill_ids, **changes), headers=headers)
+
+    async def start_until_done(self, patient_id: UUID, *bill_ids: str, key: str) -> Answer:
+        """As the page does: send the same again while the first tap is being worked on."""
+        async with asyncio.timeout(10):
+            while (answer := await self.start(patient_id, *bill_ids, key=key)).status == 409:
+                assert answer.code == "still_working", answer
+                await asyncio.sleep(0.02)
+        return answer
 
     async def pays(self, patient_id: UUID, *bill_ids: str) -> str:
         """Start, and confirm the pay sheet; returns the order number."""

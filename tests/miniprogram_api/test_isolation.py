@@ -52,10 +52,19 @@ async def test_another_familys_patient_and_payment(house: House, phone: Phone, n
     theirs = await stranger.bind(LABOURER)
     bill = house.bill(LABOURER, total_fen=3210)
     order_no = await stranger.pays(theirs, bill)
-    for part in ("bills", f"bills/-/{bill}", "paid", "counts", "methods"):
+    for part in ("bills", f"bills/-/{bill}", "paid", "counts", "methods", "payers"):
         for patient in (theirs, uuid4()):
             answer = await phone.get(f"/api/v1/patients/{patient}/{part}")
             assert (answer.status, answer.code) == (403, "patient_not_bound")
+    (binding,) = (await stranger.done("GET", f"/api/v1/patients/{theirs}/payers"))["payers"]
+    await phone.bind()
+    for patient in (theirs, uuid4()):
+        removal = f"/api/v1/patients/{patient}/payers/{binding['binding_id']}"
+        assert (await phone.ask("DELETE", removal)).code == "patient_not_bound"
+    own = (await phone.done("GET", "/api/v1/patients"))["patients"][0]["patient_id"]
+    removal = f"/api/v1/patients/{own}/payers/{binding['binding_id']}"  # a patient of hers, the binding of another
+    assert (await phone.ask("DELETE", removal)).code == "not_found"
+    assert len((await stranger.done("GET", f"/api/v1/patients/{theirs}/payers"))["payers"]) == 1
     assert (await phone.start(theirs, bill)).code == "patient_not_bound"
     assert (await phone.get(f"/api/v1/payments/{order_no}")).code == "not_found"
     assert (await phone.post(f"/api/v1/payments/{order_no}/cancel")).code == "not_found"
@@ -81,13 +90,18 @@ async def test_nobody_reaches_into_another_institution(house: House, phone: Phon
     there.user, there.app_id = phone.user, app_id
     there.token = (await there.done("POST", "/api/v1/sessions", body))["token"]
     assert await there.done("GET", "/api/v1/patients") == {"patients": []}
-    for part in ("bills", f"bills/-/{bill}", "paid", "counts", "methods"):
+    for part in ("bills", f"bills/-/{bill}", "paid", "counts", "methods", "payers"):
         assert (await there.get(f"/api/v1/patients/{patient}/{part}")).code == "patient_not_bound"
     assert (await there.get(f"/api/v1/payments/{order_no}")).code == "not_found"
     assert (await there.post(f"/api/v1/payments/{order_no}/cancel")).code == "not_found"
 
     there_patient = await there.bind()
     assert there_patient != patient
+    (binding,) = (await phone.done("GET", f"/api/v1/patients/{patient}/payers"))["payers"]
+    for of, code in ((patient, "patient_not_bound"), (there_patient, "not_found")):
+        answer = await there.ask("DELETE", f"/api/v1/patients/{of}/payers/{binding['binding_id']}")
+        assert answer.code == code
+    assert len((await there.done("GET", f"/api/v1/patients/{there_patient}/payers"))["payers"]) == 1
     assert (await phone.get(f"/api/v1/patients/{there_patient}/bills")).code == "patient_not_bound"
     paid = await there.paid(there_patient)
     assert [entry["source"] for entry in paid["paid"]] == []

@@ -12,7 +12,7 @@ from core.errors import HospitalUnavailable, TooManyRequests
 from miniprogram_api.app import build_app
 from miniprogram_api.running import Asking, Questions, Running
 from tests.miniprogram_api.conftest import PAGE_WAIT_SECONDS, SESSION_KEY, Serve
-from tests.miniprogram_api.phone import Phone
+from tests.miniprogram_api.phone import Phone, in_both_languages
 from tests.support.fakes import held
 from tests.support.house import House
 
@@ -93,8 +93,76 @@ async def test_a_slow_channel_does_not_hold_the_payments_page(house: House, phon
     channel.let_go("query")
     async with asyncio.timeout(5):
         while (await phone.payment(order_no))["status"] == "paying":
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
     assert channel.calls["query"] == 1  # a page that looks often does not ask the channel often
+
+
+@pytest.mark.parametrize("tap_wait_seconds", [PAGE_WAIT_SECONDS])
+@pytest.mark.parametrize("call", ["get_bill", "lock_bills"])
+async def test_a_tap_is_answered_in_time_and_the_same_key_opens_the_sheet(
+    house: House, phone: Phone, call: str
+) -> None:
+    patient = await phone.bind()
+    bill = house.bill(total_fen=8650)
+    his = held(house.services.outside.hospitals, "rest")
+    his.hold(call)
+    began = time.monotonic()
+    late = await phone.start(patient, bill, key="tap")
+    assert time.monotonic() - began < PAGE_WAIT_SECONDS + 2
+    assert (late.status, late.code, late.headers["retry-after"]) == (409, "still_working", "2")
+    assert late.error["retry_after_seconds"] == 2
+    assert "没有重复扣款" in late.error["message"]
+    assert (await phone.start(patient, bill, key="tap")).code == "still_working"
+    assert his.calls[call] == 1  # a page that asks again does not make the HIS work twice
+    his.let_go(call)
+    started = await phone.start_until_done(patient, bill, key="tap")
+    assert house.pay.pay_with(started.body["pay"]["values"]) == "paid"
+    assert len(house.pay.books()["orders"]) == 1
+
+
+@pytest.mark.parametrize("tap_wait_seconds", [PAGE_WAIT_SECONDS])
+async def test_what_a_late_tap_comes_to_is_told_to_the_same_key(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    bill = house.bill(total_fen=8650)
+    his = held(house.services.outside.hospitals, "rest")
+    his.hold("get_bill")
+    assert (await phone.start(patient, bill, key="tap", shown_fen=1)).code == "still_working"
+    his.let_go("get_bill")
+    async with asyncio.timeout(5):
+        while (answer := await phone.start(patient, bill, key="tap", shown_fen=1)).code == "still_working":
+            await asyncio.sleep(0.02)
+    assert answer.code == "amount_changed"
+    assert house.pay.books()["orders"] == []
+
+
+async def test_a_cancel_is_answered_in_time_with_how_things_stand(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    started = await phone.start(patient, house.bill(total_fen=8650))
+    path = f"/api/v1/payments/{started.body['order_no']}"
+    channel = held(house.services.outside.channels, "wechatpay")
+    channel.hold("close")
+    began = time.monotonic()
+    assert (await phone.done("POST", f"{path}/cancel"))["status"] == "paying"
+    assert time.monotonic() - began < PAGE_WAIT_SECONDS + 2
+    channel.let_go("close")
+    async with asyncio.timeout(5):
+        while (await phone.done("GET", path))["status"] == "paying":
+            await asyncio.sleep(0.02)
+    assert (await phone.done("GET", path))["status"] == "not_paid"
+
+
+@pytest.mark.parametrize("tap_wait_seconds", [PAGE_WAIT_SECONDS])
+async def test_binding_is_answered_in_time_and_goes_on(house: House, phone: Phone) -> None:
+    his = held(house.services.outside.hospitals, "rest")
+    his.hold("find_patients")
+    late = await in_both_languages(phone, lambda: phone.post("/api/v1/patients", phone.binding()))
+    assert (late["code"], late["reason"], late["retry_after_seconds"]) == ("hospital_unavailable", "still_binding", 30)
+    assert "内容没有丢失" in late["message"]
+    assert await phone.done("GET", "/api/v1/patients") == {"patients": []}
+    his.let_go("find_patients")
+    async with asyncio.timeout(5):
+        while not (await phone.done("GET", "/api/v1/patients"))["patients"]:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_stop_waits_for_what_is_under_way(house: House, serve: Serve, http: aiohttp.ClientSession) -> None:
@@ -108,7 +176,7 @@ async def test_a_stop_waits_for_what_is_under_way(house: House, serve: Serve, ht
         channel.hold("create")
         tap = asyncio.create_task(phone.start(patient, house.bill(total_fen=8650)))
         await channel.reached("create")
-        asyncio.get_running_loop().call_later(0.3, channel.let_go, "create")
+        app.before_server_stop(lambda _: channel.let_go("create"))
     assert (await tap).status == 201
 
 
@@ -121,13 +189,13 @@ async def test_a_question_has_a_deadline_and_their_number_a_bound() -> None:
     )
 
     async def for_ever() -> None:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
     asking = await questions.ask("a", for_ever, tickets=frozenset())
     assert asking == Asking(ticket="t")
     with pytest.raises(HospitalUnavailable):
         await questions.ask("b", for_ever, tickets=frozenset())
-    await asyncio.sleep(0.1)
+    questions.wait_seconds = 5
     with pytest.raises(HospitalUnavailable):
         await questions.ask("a", for_ever, tickets=frozenset({"t"}))
 
@@ -141,11 +209,15 @@ async def test_an_answer_is_forgotten_after_a_while() -> None:
         asked += 1
         return asked
 
-    questions = Questions(running=running, new_ticket=lambda: "t", wait_seconds=1, keep_seconds=0.05)
+    questions = Questions(running=running, new_ticket=lambda: "t", wait_seconds=1, keep_seconds=60)
     assert await questions.ask("a", count, tickets=frozenset()) == 1
     assert await questions.ask("a", count, tickets=frozenset({"t"})) == 1
-    await asyncio.sleep(0.1)
-    assert await questions.ask("a", count, tickets=frozenset({"t"})) == 2
+    questions = Questions(running=running, new_ticket=lambda: "t", wait_seconds=1, keep_seconds=0.02)
+    assert await questions.ask("b", count, tickets=frozenset()) == 2
+    async with asyncio.timeout(5):
+        while await questions.ask("b", count, tickets=frozenset({"t"})) == 2:
+            await asyncio.sleep(0.01)
+    assert asked == 3
 
 
 async def test_what_is_under_way_is_bounded() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from core.models import StaffCase, Transfer
+from core.ports import Bill
 from tests.miniprogram_api.conftest import NewPhone
 from tests.miniprogram_api.phone import Phone, Post, change_settings
+from tests.support.fakes import held
 from tests.support.hospital import INFANT
 from tests.support.house import ELDER, LABOURER, METHOD, House
 
@@ -134,9 +138,69 @@ async def test_family_members_pay_for_each_other(house: House, new_phone: NewPho
     order_no = await mother.pays(child, bill_id)
     await house.settle()
     assert (await mother.payment(order_no))["status"] == "paid"
+    (binding,) = (await mother.done("GET", f"/api/v1/patients/{child}/payers"))["payers"]
+    assert binding.pop("binding_id")
+    assert binding == {
+        "is_you": True,
+        "platform": "wechat_miniprogram",
+        "platform_text": "微信小程序",
+        "bound_on": "2026-05-06",
+    }
     await mother.done("DELETE", f"/api/v1/patients/{child}")
     assert (await mother.get(f"/api/v1/patients/{child}/bills")).code == "patient_not_bound"
     assert (await mother.payment(order_no))["status"] == "paid"  # her own payment stays hers
+
+
+async def test_the_patient_sees_and_removes_who_is_bound(house: House, phone: Phone, new_phone: NewPhone) -> None:
+    patient = await phone.bind()
+    daughter = await new_phone("王小梅", "19900000011")
+    house.clock.advance(timedelta(hours=14))  # past midnight in Shanghai, not in Greenwich
+    await phone.sign_in()
+    await daughter.sign_in()
+    assert await daughter.bind() == patient
+    path = f"/api/v1/patients/{patient}/payers"
+    hers, daughters = (await phone.done("GET", path))["payers"]
+    assert [(entry["is_you"], entry["bound_on"]) for entry in (hers, daughters)] == [
+        (True, "2026-05-06"),
+        (False, "2026-05-07"),
+    ]
+    assert set(daughters) == {"binding_id", "is_you", "platform", "platform_text", "bound_on"}
+    assert [entry["is_you"] for entry in (await daughter.done("GET", path))["payers"]] == [False, True]
+    assert (await phone.ask("DELETE", f"{path}/{daughters['binding_id']}")).status == 204
+    assert (await phone.ask("DELETE", f"{path}/{daughters['binding_id']}")).code == "not_found"
+    for method, address in (("GET", path), ("DELETE", f"{path}/{hers['binding_id']}")):
+        assert (await daughter.ask(method, address)).code == "patient_not_bound"
+    assert (await daughter.get(f"/api/v1/patients/{patient}/bills")).code == "patient_not_bound"
+    assert await daughter.done("GET", "/api/v1/patients") == {"patients": []}
+    phone.language = "en"
+    assert [entry["platform_text"] for entry in (await phone.done("GET", path))["payers"]] == ["WeChat mini program"]
+    assert (await phone.ask("DELETE", f"{path}/{hers['binding_id']}")).status == 204
+    assert (await phone.get(path)).code == "patient_not_bound"
+    assert await daughter.bind() == patient  # whoever is removed may bind again, with the proof that it takes
+
+
+async def test_a_state_that_nobody_knows_is_shown_and_not_paid(house: House, phone: Phone) -> None:
+    patient = await phone.bind()
+    bill_id = house.bill(total_fen=8650)
+    his: Any = held(house.services.outside.hospitals, "rest")
+    list_bills, get_bill = his.list_bills, his.get_bill
+
+    async def bills_in_a_new_state(*arguments: Any) -> list[Bill]:
+        return [replace(bill, state="unknown") for bill in await list_bills(*arguments)]
+
+    async def bill_in_a_new_state(*arguments: Any) -> Bill:
+        bill: Bill = await get_bill(*arguments)
+        return replace(bill, state="unknown")
+
+    his.list_bills, his.get_bill = bills_in_a_new_state, bill_in_a_new_state
+    (bill,) = (await phone.bills(patient))["bills"]
+    assert (bill["payable"], bill["reason"]) == (False, "refused")
+    assert bill["reason_text"] == "医院暂不接受这张账单在手机上缴费，请到收费窗口"
+    shown = await phone.done("GET", f"/api/v1/patients/{patient}/bills/-/{bill_id}")
+    assert shown["reason_text"] == bill["reason_text"]
+    error = (await phone.start(patient, bill_id)).error
+    assert (error["code"], error["reason"]) == ("bill_not_payable", "refused")
+    assert house.pay.books()["orders"] == []
 
 
 async def test_a_bill_of_nothing_is_booked_without_a_pay_sheet(house: House, new_phone: NewPhone) -> None:
