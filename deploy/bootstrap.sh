@@ -22,6 +22,7 @@ if [ ! -x .venv/bin/python ] && ! "$python" -c 'import ensurepip' 2>/dev/null; t
     missing+=(python3-venv)
 fi
 if [ "$purpose" = test ]; then
+    command -v openssl >/dev/null || missing+=(openssl)
     command -v redis-server >/dev/null || missing+=(redis-server)
     [ -x /usr/lib/postgresql/15/bin/postgres ] || missing+=(postgresql-15)
     command -v chromium >/dev/null || missing+=(chromium)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
@@ -104,7 +103,6 @@ async def test_the_event_of_the_worked_example_is_believed() -> None:
     assert (event.kind, event.his_bill_id) == (HospitalEventKind.NEW_BILL, BILL)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
 def test_the_command_of_the_worked_example_gives_the_signature() -> None:
     command = next(block for block in _blocks("text", _section("Worked example")) if "openssl" in block)
     made = subprocess.run(["sh", "-c", command], capture_output=True, check=True, text=True)

@@ -1,25 +1,23 @@
-"""Where the published test vectors lie: beside the checkout, never inside it."""
+"""Where the published test vectors lie: those of the parts that are here, in the checkout; perhaps more beside it."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def vectors_folder(counterparty: str) -> Path:
-    """The folder of a counterparty's vectors; a test that needs it is skipped without it, except in CI."""
-    folder = (_CHECKOUT / ".." / "shared" / "vectors" / counterparty).resolve()
-    if not folder.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"the test vectors of {counterparty} are missing")
-        pytest.skip(f"no test vectors of {counterparty} beside this checkout")
-    return folder
+    """The vectors that belong to the checkout: every fresh clone runs them."""
+    return _CHECKOUT / "tests" / "vectors" / counterparty
+
+
+def all_vector_folders(counterparty: str) -> list[Path]:
+    """Also the folder beside the checkout, where there is one; it holds those of parts to come."""
+    beside = (_CHECKOUT / ".." / "shared" / "vectors" / counterparty).resolve()
+    return [vectors_folder(counterparty), *([beside] if beside.is_dir() else [])]
 
 
 def read_vectors(counterparty: str, name: str) -> Any:

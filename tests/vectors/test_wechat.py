@@ -31,7 +31,7 @@ from channels.wechatpay.signing import (
 from core.errors import ConfigurationError, OutcomeUnknown, Refused
 from core.ports import MerchantAccount, Notice, RefundState, Unverified
 from tests.support.transports import InProcessTransport
-from tests.support.vectors import read_vectors, vectors_folder
+from tests.support.vectors import all_vector_folders, read_vectors, vectors_folder
 from wire.keys import (
     KeyRing,
     SigningKey,
@@ -283,8 +283,8 @@ def test_documented_plaintexts_are_mapped():
     assert (refund.state, refund.amount_fen) == (RefundState.REFUNDED, 999)
 
 
-def test_every_file_is_checked_or_said_to_come_later(capsys: pytest.CaptureFixture[str]):
-    folder = vectors_folder("wechat")
+@pytest.mark.parametrize("folder", all_vector_folders("wechat"), ids=lambda folder: folder.parent.name)
+def test_every_file_is_checked_or_said_to_come_later(folder: Path, capsys: pytest.CaptureFixture[str]):
     files = {
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".json", ".xml", ".csv", ".gz")
     }
@@ -292,6 +292,9 @@ def test_every_file_is_checked_or_said_to_come_later(capsys: pytest.CaptureFixtu
     later = [pattern for patterns in LATER for pattern in patterns.split(", ")]
     missed = {file for file in files - named if not any(Path(file).match(pattern) for pattern in later)}
     assert missed == set()
+    assert named <= files
+    for file in named:
+        assert (folder / file).read_bytes() == (vectors_folder("wechat") / file).read_bytes()
     cases = sum(len(read_vectors("wechat", file).get("cases", [0])) for file in PARTS)
     with capsys.disabled():
         print(f"\nWeChat vectors: {sum(PARTS.values())} of {cases} in {len(PARTS)} files; later: {LATER}")
