@@ -108,11 +108,11 @@ def sandbox(
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For monitoring.")] = False,
-    offline: Annotated[bool, typer.Option(help="Ask no HIS and no channel.")] = False,
+    offline: Annotated[bool, typer.Option(help="Ask no HIS, no channel and no chat platform.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Web processes on all machines together.")] = CORES,
     workers: Annotated[int, typer.Option(min=1, help="Workers on all machines together.")] = 1,
 ) -> None:
-    """Check settings, keys, clock, database, Redis, every HIS and every channel, and say what to do."""
+    """Check settings, keys, clock, database, Redis, every HIS, channel and chat account, and say what to do."""
     from runtime.commands import doctor as run
 
     logs.to("doctor", human=True, level=50)

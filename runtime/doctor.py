@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from core.clock import Clock
 from core.errors import ConfigurationError, CounterpartyError, Refused
 from core.models import PaymentMethod
-from core.ports import MessageKind
+from core.ports import ChatAccount, MessageKind
 from core.scrubbing import scrub_text
 from core.services import Services
 from core.tenancy import across_institutions
@@ -40,6 +40,10 @@ CONNECTIONS_SPARE = 10
 """For migrations, backups and people, beside what programs use."""
 
 WAITING_TOO_LONG = timedelta(minutes=5)
+CHAT_REMEDY = (
+    "40164: put this computer's address into the app's IP allow list; 40125: enter the AppSecret again; 40013: the"
+    " app id is wrong; else look at the line to api.weixin.qq.com and at bot/wechat/README.md"
+)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 FORBIDDEN: Mapping[str, tuple[str, ...]] = {
@@ -367,6 +371,13 @@ async def _waiting(report: Report, clock: Clock, connection: asyncpg.Connection)
 # ---------------------------------------------------------------- institutions and their counterparties
 
 
+@runtime_checkable
+class _Checkable(Protocol):
+    """A messenger that can prove its account's secret."""
+
+    async def check(self, account: ChatAccount) -> str: ...
+
+
 class _Dates:
     """A Transport that notes how far each counterparty's Date header is from our clock."""
 
@@ -435,6 +446,10 @@ async def _accounts(report: Report, services: Services, *, offline: bool) -> Non
             report.ok(f"chat {chat.app_id}", f"{chat.platform}, a template for every kind of message")
     if offline:
         return
+    for chat in chats:
+        messenger = services.outside.messengers.get(chat.platform)
+        if isinstance(messenger, _Checkable):
+            await _ask(report, f"chat {chat.app_id} token", messenger.check(chat), CHAT_REMEDY)
     for site in sites:
         hospital = services.outside.hospitals.get(site.adapter)
         name = f"hospital {site.branch or site.id.hex[:8]}"

@@ -33,6 +33,10 @@ class TemplateMessenger:
         self._tokens = tokens
         self._clock = clock
 
+    async def check(self, account: ChatAccount) -> str:
+        """Prove that the account's secret gives an access token; one line for an operator."""
+        return await self._tokens.check(account)
+
     async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
         return await _send(
             self._tokens, self._clock, account, message, "/cgi-bin/message/template/send", _template_body
@@ -48,6 +52,10 @@ class SubscribeMessenger:
     def __init__(self, *, tokens: AccessTokens, clock: Clock) -> None:
         self._tokens = tokens
         self._clock = clock
+
+    async def check(self, account: ChatAccount) -> str:
+        """Prove that the account's secret gives an access token; one line for an operator."""
+        return await self._tokens.check(account)
 
     async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
         return await _send(

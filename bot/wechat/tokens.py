@@ -118,6 +118,11 @@ class AccessTokens:
             self._remember(account, _Entry(token=entry.token, refresh_at=later, expires_at=entry.expires_at))
             return entry.token
 
+    async def check(self, account: ChatAccount) -> str:
+        """Ask for a token, whatever is kept: one line for an operator. Raises NotReached or Refused."""
+        await self._fetch(account, refused="")
+        return "gives an access token" + (" (the hospital's own service)" if account.params.get("token_url") else "")
+
     async def _entry(self, account: ChatAccount, refused: str = "") -> _Entry | None:
         """What the store and this process know, whichever lives longer."""
         entries = (_Entry.of_text(await self._store.get(_key(account))), self._known.get(account.app_id))

@@ -24,6 +24,7 @@ from simulators.clock import Clock
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
 from simulators.kit import create_app
+from simulators.wechat import WechatPlatformSimulator
 from simulators.wechatpay import WechatPaySimulator
 from tests.runtime.environment import environment, key, marked
 from tests.support.postgres import Database
@@ -160,7 +161,14 @@ def test_a_clock_that_is_off_is_told_by_how_much(seconds: float, state: str) -> 
 
 
 async def furnish(
-    deployment: Deployment, *, his: HospitalSimulator, his_url: str, pay: WechatPaySimulator, pay_url: str
+    deployment: Deployment,
+    *,
+    his: HospitalSimulator,
+    his_url: str,
+    pay: WechatPaySimulator,
+    pay_url: str,
+    chat_url: str = "http://127.0.0.1:1",
+    secret: str = "s",
 ) -> None:
     """One institution with a HIS, a merchant account, a chat account and a way of paying."""
     settings = read_settings(deployment.values)
@@ -195,7 +203,7 @@ async def furnish(
             institution_id,
             platform="wechat_miniprogram",
             app_id="wx1",
-            params={"secret": "s"},
+            params={"secret": secret, "base_url": chat_url},
             templates=dict.fromkeys([kind.value for kind in MessageKind], "{}"),
         )
 
@@ -207,14 +215,27 @@ def simulators(clock: Clock) -> tuple[HospitalSimulator, WechatPaySimulator]:
 
 async def test_counterparties_that_answer_are_ok(deployment: Deployment, serve: Serve) -> None:
     his, pay = simulators(Now())
-    async with serve(create_app(his)) as his_url, serve(create_app(pay)) as pay_url:
-        await furnish(deployment, his=his, his_url=his_url, pay=pay, pay_url=pay_url)
+    chat = WechatPlatformSimulator(clock=Now(), faults=Faults(), seed=7)
+    app = chat.add_mini_program("仁和医院缴费", app_id="wx1")
+    async with (
+        serve(create_app(his)) as his_url,
+        serve(create_app(pay)) as pay_url,
+        serve(create_app(chat)) as chat_url,
+    ):
+        urls = {"his_url": his_url, "pay_url": pay_url, "chat_url": chat_url}
+        await furnish(deployment, his=his, pay=pay, secret=app.secret, **urls)
         lines = await deployment.lines(offline=False)
+        chat.reset_secret("wx1")
+        later = await deployment.lines(offline=False)
     assert states(lines, "fail") == {"durability"}
     assert not states(lines, "warn")
     assert "its signature is right" in lines["hospital east"].detail
     assert "signatures and field encryption work" in lines["wechatpay 1900000109"].detail
     assert lines["chat wx1"].state == "ok"
+    assert (lines["chat wx1 token"].state, lines["chat wx1 token"].detail) == ("ok", "gives an access token")
+    assert states(later, "fail") == {"durability", "chat wx1 token"}  # a token that is kept proves nothing
+    assert later["chat wx1 token"].detail.startswith("refuses us: 40125")
+    assert "enter the AppSecret again" in later["chat wx1 token"].what_to_do
 
 
 async def test_counterparties_that_are_silent_or_refuse_are_failures(deployment: Deployment, serve: Serve) -> None:
@@ -226,7 +247,8 @@ async def test_counterparties_that_are_silent_or_refuse_are_failures(deployment:
     assert lines["hospital east"].state == "fail"
     assert lines["hospital east"].detail.startswith("NotReached")
     assert lines["wechatpay 1900000109"].state == "fail"
-    assert "hospital east" not in await deployment.lines()  # offline
+    assert lines["chat wx1 token"].detail.startswith("NotReached")
+    assert not {"hospital east", "chat wx1 token"} & set(await deployment.lines())  # offline
 
 
 async def test_overdue_work_and_open_cases_are_warnings(deployment: Deployment) -> None:
