@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +97,8 @@ class GatedConnection(asyncpg.Connection):  # type: ignore[misc]
         try:
             if step.strike is Strike.LOSE_BEFORE:
                 raise self._lost()
+            if self.is_closed():  # cut while the statement waited for its turn
+                raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
             if self._begin:
                 begin, self._begin = self._begin, ""
                 await super().execute(begin)
@@ -190,6 +192,7 @@ class Postgres:
         self._idle: list[GatedConnection] = []
         self._contexts: dict[str, TortoiseContext] = {}
         self._frozen: set[int] = set()
+        self._down = False
         self.stages: dict[str, Any] = {}  # what scenarios have prepared once for all their runs
         self._control.execute("SET session_replication_role = replica")  # past the triggers of what only grows
         self._tables = [
@@ -225,6 +228,7 @@ class Postgres:
 
     def empty(self) -> None:
         """Every table as it is after migration, on disk too: rows will lie where they lay last time."""
+        self._down = False
         self._control.execute("TRUNCATE " + ", ".join(self._tables))
 
     def save(self) -> dict[str, bytes]:
@@ -281,6 +285,17 @@ class Postgres:
         connection.really_terminate()
         self._control.execute("SELECT pg_terminate_backend(%s, %s)", [connection.backend, GONE_MILLISECONDS])
 
+    def fall(self, lives: Iterable[Life]) -> None:
+        """The server restarts: whatever was open is rolled back, every connection is gone. It comes back by `rise`."""
+        self._down = True
+        for life in lives:
+            for connection in list(life.connections):
+                if not connection.is_closed():
+                    self.cut(connection)
+
+    def rise(self) -> None:
+        self._down = False
+
     async def give_back(self, life: Life) -> None:
         connections, life.connections = life.connections, []
         for connection in connections:
@@ -330,6 +345,8 @@ class Postgres:
         life = current_life()
         if life.dead:
             raise Crashed("connect")
+        if self._down:
+            raise ConnectionRefusedError("the database is away")
         if self._idle:
             connection = self._idle.pop()
         else:

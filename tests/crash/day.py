@@ -45,6 +45,8 @@ class Day:
     meddling: float  # how often the hospital does something with a bill that is being paid
     rivals: float  # how often somebody else pays the same bill too, or the same person on another device
     wrong_amounts: float  # how often the channel takes another amount than it was asked for
+    outages: int  # how often the database restarts
+    forgettings: int  # how often Redis is emptied
     revivals: float  # how often the channel lets a closed order be paid all the same
     step_microseconds: tuple[int, int]
     chaos: Chaos
@@ -80,6 +82,8 @@ class Day:
             meddling=draw.choice((0.0, 0.2, 0.5)),
             rivals=draw.choice((0.1, 0.4, 0.8)),
             wrong_amounts=draw.choice((0.0, 0.0, 0.05)),
+            outages=draw.choice((0, 0, 0, 1, 2)),
+            forgettings=draw.choice((0, 0, 1, 3)),
             revivals=draw.choice((0.0, 0.0, 0.3)),
             step_microseconds=draw.choice(((50, 500), (500, 20_000))),
             chaos=Chaos(

@@ -35,7 +35,9 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
         world.furnish()
         world.deliver()
         world.open()
-        await visits(world)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.house())
+            group.create_task(visits(world))
         await asyncio.sleep(random.Random(f"{world.day.seed}/evening").choice(AFTERWARDS_SECONDS))
         world.calm()
         await world.rest(PATIENCE)

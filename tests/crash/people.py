@@ -234,11 +234,24 @@ class _Payer:
         """What the page shows for these bills now."""
         shown = sum(self.world.his.bills[bill].to_pay_fen for bill in self.bills)
         if self.draw.random() < 0.3:
-            await self._try(
-                lambda services: services.bills.unpaid(self.world.institution_id, self.phone.payer_id, self.patient_id),
-                "list",
-            )
+            await self._try(self._list, "list")
         return shown
+
+    async def _list(self, services: Services) -> None:
+        """Whatever is unpaid at the HIS the whole time must be on the page."""
+        before = self._unpaid()
+        shown = await services.bills.unpaid(self.world.institution_id, self.phone.payer_id, self.patient_id)
+        missing = before & self._unpaid() - {one.bill.his_bill_id for one in shown}
+        if missing:
+            self.world.mistakes.append(f"the page does not show {sorted(missing)}")
+
+    def _unpaid(self) -> set[str]:
+        now = self.world.scheduler.clock.now()
+        return {
+            bill.bill_id
+            for bill in self.world.his.bills.values()
+            if bill.patient_id in self.phone.patients and bill.state(now) == "unpaid"
+        }
 
     def _mine(self, started: Started) -> tuple[UUID, UUID, str]:
         return (self.phone.payer_id, self.world.institution_id, started.order_no)

@@ -16,9 +16,10 @@ import asyncio
 import contextvars
 import gc
 import hashlib
+import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -33,6 +34,7 @@ STEPS_MAX = 200_000
 LOCK_WAIT_SECONDS = 3.0  # what lock_timeout is in production; here virtual time counts
 ANSWER_SECONDS = 0.002  # real time after which a silent statement is looked at: does it work or wait for a lock?
 CANCEL_ROUNDS_MAX = 200
+RUNS_PER_COLLECTION = 10
 STALL_SECONDS = (20.0, 240.0)
 
 
@@ -113,6 +115,14 @@ class Server(Protocol):
         """Cancel the running statement."""
         ...
 
+    def fall(self, lives: Iterable[Life]) -> None:
+        """Cut all connections of these lives and let nobody in."""
+        ...
+
+    def rise(self) -> None:
+        """Let programs in again."""
+        ...
+
     def cut(self, connection: Any) -> None:
         """Break this connection; returns when the server has rolled back."""
         ...
@@ -189,15 +199,17 @@ class Chaos:
     stall: float = 0.0
 
     def strike(self, step: Step) -> Strike:
-        name = step.life.name
-        if self.crash and chance(self.seed, "crash", name, step.key, step.call, step.nth) < self.crash:
+        if not (self.crash or self.lose or self.stall):
+            return Strike.NONE
+        number = chance(self.seed, step.life.name, step.key, step.call, step.nth)
+        if number < self.crash:
             return Strike.CRASH
-        if self.lose and step.connection is not None:
-            number = chance(self.seed, "lose", name, step.key, step.call, step.nth)
-            if number < self.lose:
-                return Strike.LOSE_BEFORE if number < self.lose / 2 else Strike.LOSE_AFTER
-        outside = step.connection is not None and not step.connection.in_transaction()
-        if self.stall and outside and chance(self.seed, "stall", name, step.key, step.call, step.nth) < self.stall:
+        if step.connection is None:
+            return Strike.NONE
+        number -= self.crash
+        if number < self.lose:
+            return Strike.LOSE_BEFORE if number < self.lose / 2 else Strike.LOSE_AFTER
+        if number - self.lose < self.stall and not step.connection.in_transaction():
             return Strike.STALL
         return Strike.NONE
 
@@ -280,8 +292,7 @@ class Scheduler:
         loop.decides = self
         state = random.getstate()
         random.seed(self.seed)
-        gc.collect()
-        gc.freeze()  # what lives on is not looked at again
+        _tidy()
         gc.disable()  # a collection at a moment of its own choosing would run finalizers
         try:
             self._main = self.world.spawn(main)
@@ -323,6 +334,13 @@ class Scheduler:
             await self._bury(life)
             for listener in self.on_crash:
                 listener(life)
+
+    def outage(self, seconds: float) -> None:
+        """The database server goes away and comes back later."""
+        self.counts["database outages"] += 1
+        self._note(f"the database goes away for {seconds:.0f} s")
+        self.server.fall(self.lives)
+        self.loop.call_later(seconds, self.server.rise)
 
     @contextmanager
     def real(self) -> Iterator[None]:
@@ -553,6 +571,18 @@ class Scheduler:
         life = whose.life if isinstance(whose, Task) else _life.get(self.world)
         if not life.dead:
             self.complaints.append(f"{life}: {context.get('message')} {context.get('exception')!r}")
+
+
+_runs = itertools.count()
+
+
+def _tidy() -> None:
+    """Free what earlier runs have left, now and then; what the program is made of is not looked at again."""
+    run = next(_runs)
+    if run % RUNS_PER_COLLECTION == 0:
+        gc.collect()
+    if run == 0:
+        gc.freeze()
 
 
 def _lane(step: Step) -> tuple[str, int, int]:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
-import channels.wechatpay.params
+from channels.wechatpay import params as wechatpay_params
 from core.errors import RequestError
 from core.ids import Ids
 from core.keyring import Keyring
@@ -64,7 +64,51 @@ BALANCE_FEN = 100_000
 SAME_EVERY_DAY = 1  # the seed of what never changes: apps, keys, people
 STAGE = "hospital"
 
-channels.wechatpay.params.read_private_key = cache(channels.wechatpay.params.read_private_key)
+HALF_DONE = {
+    "a payment that is paid, and what it took is not in the ledger": (
+        "SELECT order_no FROM payment p WHERE status = 'paid' AND paid_fen <> (SELECT coalesce(sum(amount_fen), 0)"
+        " FROM transfer t WHERE t.payment_id = p.id AND t.kind = 'paid')"
+    ),
+    "a payment that is not paid and took something": (
+        "SELECT order_no FROM payment WHERE status <> 'paid' AND (paid_fen > 0 OR refund_reserved_fen > 0)"
+    ),
+    "a refund that is not reserved": (
+        "SELECT order_no FROM payment p WHERE refund_reserved_fen <> (SELECT coalesce(sum(amount_fen), 0)"
+        " FROM refund r WHERE r.payment_id = p.id AND r.status NOT IN ('dead', 'declined'))"
+    ),
+    "money that went back and is not in the ledger": (
+        "SELECT order_no FROM payment p WHERE refunded_fen <> (SELECT coalesce(sum(amount_fen), 0)"
+        " FROM transfer t WHERE t.payment_id = p.id AND t.kind = 'refunded')"
+    ),
+    "a confirmed line that is not in the ledger": (
+        "SELECT l.id FROM payment_line l WHERE l.status = 'confirmed' AND l.amount_fen > 0 AND NOT EXISTS"
+        " (SELECT FROM transfer t WHERE t.cause = l.id::text AND t.kind = 'confirmed')"
+    ),
+    "an ended payment that still claims a bill": (
+        "SELECT l.id FROM payment_line l JOIN payment p ON p.id = l.payment_id"
+        " WHERE l.claims_bill AND p.status NOT IN ('created', 'pending')"
+    ),
+    "an open payment that nobody will ask about": (
+        "SELECT order_no FROM payment WHERE status IN ('created', 'pending') AND due_at IS NULL"
+    ),
+    "a paid line that nobody will look at": (
+        "SELECT l.id FROM payment_line l JOIN payment p ON p.id = l.payment_id WHERE p.status = 'paid'"
+        " AND l.status IN ('waiting', 'held', 'surplus', 'rejected') AND l.due_at IS NULL"
+    ),
+    "an open confirmation that nobody will send": (
+        "SELECT confirm_no FROM confirmation WHERE status = 'open' AND due_at IS NULL"
+    ),
+    "an open refund that nobody will send": (
+        "SELECT refund_no FROM refund WHERE status NOT IN ('refunded', 'dead', 'declined') AND due_at IS NULL"
+    ),
+    "a confirming line without its open confirmation": (
+        "SELECT l.id FROM payment_line l WHERE l.status = 'confirming' AND NOT EXISTS"
+        " (SELECT FROM confirmation c WHERE c.id = l.confirmation_id AND c.status = 'open')"
+    ),
+}
+
+_names = vars(wechatpay_params)
+_names["read_private_key"] = cache(_names["read_private_key"])
 """Checking a key takes longer than a whole payment, and every life of a program reads it again."""
 
 
@@ -259,17 +303,18 @@ class World:
     async def _bind(self, services: Services, institution_id: UUID, name: str) -> tuple[UUID, str, UUID]:
         """Somebody follows the account, opens the mini program and binds a patient."""
         phone, his_patient_id = PEOPLE[name]
+        people = []
         for app in (self.official, self.mini):
             account = await services.institutions.chat_account_by_app(institution_id, app.app_id)
             identity = ChatIdentity(
                 open_id=self.chat.open_id(self.users[name], app.app_id), union_id=self.chat.union_id(self.users[name])
             )
-            payer = await services.patients.payer_for(account, identity, language="zh")
+            people.append(await services.patients.payer_for(account, identity, language="zh"))
         person = self.his.patients[his_patient_id]
         type_, value = person.identifiers[0]
         identifier = Identifier(type=IdentifierType(type_), value=value)
-        bound = await services.patients.bind(payer, name=person.name, identifier=identifier, phone=phone)
-        return payer.id, his_patient_id, bound.patient_id
+        bound = await services.patients.bind(people[-1], name=person.name, identifier=identifier, phone=phone)
+        return people[-1].id, his_patient_id, bound.patient_id
 
     def furnish(self) -> None:
         """Our rows of this morning, with what this day's HIS can do."""
@@ -353,14 +398,31 @@ class World:
             self.workers.append(Program(self.scheduler, self.postgres, f"worker{number + 1}", self._work))
         for program in (*self.servers, *self.workers):
             program.start()
+        self.scheduler.on_crash.append(lambda life: self.mistakes.extend(half_done(self.postgres)))
+
+    async def house(self) -> None:
+        """What happens to the machines: the database restarts, Redis is emptied."""
+        draw = random.Random(f"{self.day.seed}/house")
+        moments = [(draw.uniform(5, 500), "database") for _ in range(self.day.outages)]
+        moments += [(draw.uniform(5, 500), "redis") for _ in range(self.day.forgettings)]
+        begin = self.scheduler.clock.now()
+        for seconds, what in sorted(moments):
+            passed = (self.scheduler.clock.now() - begin).total_seconds()
+            await asyncio.sleep(max(seconds - passed, 0.0))
+            await self.scheduler.gate(f"{what} trouble")
+            if what == "redis":
+                self.tokens.forget()
+            else:
+                self.scheduler.outage(draw.choice((0.5, 5.0, 60.0)))
+                self.mistakes.extend(half_done(self.postgres))
 
     def mistake(self, where: str, error: BaseException) -> None:
         """An error that a program met and did not expect."""
         if current_life().dead:
             return
         self.scheduler.counts[f"error in a program: {type(error).__name__}"] += 1
-        broken = isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
-        if not (broken and self.day.chaos.lose):
+        broken = isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError | ConnectionRefusedError)
+        if not (broken and (self.day.chaos.lose or self.day.outages)):
             self.mistakes.append(f"{where}: {error!r}")
 
     # ------------------------------------------------------------ what counterparties send to us
@@ -424,6 +486,7 @@ class World:
         self.faults.clear()
         self.scheduler.chaos = Chaos(seed=self.day.seed)
         self.network.weather = Weather()
+        self.postgres.rise()
 
     async def rest(self, within: timedelta) -> bool:
         """Let time pass until nothing is due; False when it does not come to that in time."""
@@ -447,6 +510,13 @@ class World:
         for (mchid, number), refund in list(self.pay.refunds.items()):
             if refund.state == "ABNORMAL":
                 self.pay.handle_abnormal(mchid, number)
+
+
+def half_done(postgres: Postgres) -> list[str]:
+    """What must be true of our rows at any moment, however many programs have just died."""
+    return [
+        f"half done: {what}: {rows}" for what, statement in HALF_DONE.items() if (rows := postgres.query(statement))
+    ]
 
 
 class MistakesLogged(logging.Handler):
