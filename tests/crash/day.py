@@ -69,7 +69,7 @@ class Day:
             seed=seed,
             servers=draw.choice((1, 2)),
             workers=draw.choice((1, 2)),
-            visits=draw.randint(2, 4),
+            visits=draw.randint(1, 2),
             merge=draw.random() < 0.4,
             insured=draw.random() < 0.2,
             no_lock=no_lock,
