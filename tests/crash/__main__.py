@@ -158,6 +158,8 @@ def _work(scenario: Scenario, arguments: argparse.Namespace) -> int:
         for number in range(arguments.seeds):
             result = run_seed(scenario, bench, arguments.start + number * arguments.stride)
             print(json.dumps(result.as_json()), flush=True)
+            if result.failure and arguments.mutation:
+                break
     return 0
 
 

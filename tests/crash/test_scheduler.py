@@ -14,23 +14,11 @@ from tortoise.transactions import in_transaction
 from core.models import Institution
 from simulators.kit import ConnectionLost
 from tests.crash import toy
-from tests.crash.database import Place, a_workbench
 from tests.crash.programs import Program
 from tests.crash.scheduler import Chaos, Failure, Scheduler, Trace
 
 pytestmark = [pytest.mark.crash, pytest.mark.database]
 SEEDS = range(8)
-
-
-@pytest.fixture(scope="module")
-def place(module_database):
-    return Place(module_database.app_dsn, module_database.superuser_dsn)
-
-
-@pytest.fixture(scope="module")
-def bench(place):
-    with a_workbench(place) as bench:
-        yield bench
 
 
 def a_run(bench, seed):
