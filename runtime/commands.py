@@ -19,12 +19,13 @@ def serve(settings: Settings, *, processes: int) -> int:
     from runtime.programs import run_server, wire
     from runtime.sockets import reserve
 
+    programs = max(settings.programs, processes + 1)
     wire(settings, "web")  # settings that cannot work end here, not in every child
     asyncio.run(_check(settings))
     with reserve(settings.host, settings.port):
         supervisor = Supervisor(
             [
-                Program(name=f"web-{number}", run=lambda ready: run_server(settings, ready, programs=processes + 1))
+                Program(name=f"web-{number}", run=lambda ready: run_server(settings, ready, programs=programs))
                 for number in range(1, processes + 1)
             ]
         )
@@ -41,7 +42,9 @@ def worker(settings: Settings) -> int:
 
     wire(settings, "worker")
     asyncio.run(_check(settings))
-    supervisor = Supervisor([Program(name="worker", run=lambda ready: run_worker(settings, ready, programs=2))])
+    supervisor = Supervisor(
+        [Program(name="worker", run=lambda ready: run_worker(settings, ready, programs=max(settings.programs, 2)))]
+    )
     try:
         supervisor.start()
         return supervisor.run()

@@ -30,6 +30,7 @@ class Settings:
     session_key: bytes = field(default=b"", repr=False)
     clock_offset_file: Path | None = None  # the sandbox's movable time
     pool_max: int = 8
+    programs: int = 2  # web processes and workers together: they share what a HIS bears at once
     proxies_count: int = 0
 
     @property
@@ -78,7 +79,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         clock_offset_file=Path(offset_file) if offset_file else None,
         pool_max=_number(source.get("ZHENFU_POOL_MAX", "8"), "ZHENFU_POOL_MAX"),
         proxies_count=_number(source.get("ZHENFU_PROXIES_COUNT", "0"), "ZHENFU_PROXIES_COUNT"),
+        programs=_number(source.get("ZHENFU_PROGRAMS", str(default_programs())), "ZHENFU_PROGRAMS"),
     )
+
+
+def default_programs() -> int:
+    """One web process for each processor of this machine, and one worker."""
+    return (os.cpu_count() or 1) + 1
 
 
 def _key(text: str, name: str) -> bytes:
