@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from tests.crash.database import Postgres
 from tests.crash.loop import VirtualLoop
-from tests.crash.oracle import count, judge
+from tests.crash.oracle import count, judge, judge_cases
 from tests.crash.people import visits
 from tests.crash.scheduler import Failure, Scheduler
 from tests.crash.world import SAME_EVERY_DAY, STAGE, MistakesLogged, World
@@ -41,11 +41,12 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
         await asyncio.sleep(random.Random(f"{world.day.seed}/evening").choice(AFTERWARDS_SECONDS))
         world.calm()
         await world.rest(PATIENCE)
+        wrong = judge_cases(world)
         world.staff()
         await world.rest(LONGEST)
     finally:
         log.removeHandler(handler)
         count(world)
-    wrong = judge(world)
+    wrong += judge(world)
     if wrong:
         raise Failure("\n".join(wrong))

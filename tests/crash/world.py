@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -42,6 +42,7 @@ from tests.crash.day import Day
 from tests.crash.network import Network, Weather
 from tests.crash.programs import Program
 from tests.crash.scheduler import Chaos, Life, Scheduler, current_business, current_life
+from tests.crash.watching import Unanswered
 
 T = TypeVar("T")
 
@@ -190,6 +191,7 @@ class World:
     workers: list[Program] = field(default_factory=list)
     phones: list[Phone] = field(default_factory=list)
     knowingly: set[str] = field(default_factory=set)  # bills that somebody goes on to pay although another may have
+    unanswered: Unanswered = field(default_factory=Unanswered)
     mistakes: list[str] = field(default_factory=list)  # what our programs met and did not expect
 
     @classmethod
@@ -351,7 +353,7 @@ class World:
 
     def services(self, life: Life) -> Services:
         """What one life of a program is made of."""
-        return build_services(
+        services = build_services(
             clock=self.scheduler.clock,
             ids=self.ids,
             keyring=self.keyring,
@@ -363,6 +365,10 @@ class World:
             program=str(life),
             nonce=lambda: self.nonces(16).hex(),
         )
+        for adapters in (services.outside.channels, services.outside.hospitals, services.outside.messengers):
+            for name, adapter in adapters.items():
+                cast("dict[str, Any]", adapters)[name] = self.unanswered.watch(adapter)
+        return services
 
     async def _serve(self, life: Life) -> None:
         life.things["services"] = self.services(life)
