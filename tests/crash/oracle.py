@@ -17,7 +17,11 @@ CASES_OF_FAULTS = {
     # Which faults may leave which case with staff; every other case closes by itself once nothing goes wrong.
     "confirmation_outcome_unknown": {"hospital.never_answers_booking"},
     "refund_stuck": {"wechatpay.refund_abnormal"},
-    "refund_blocked": {"wechatpay.refund_payer_account_closed", "wechatpay.refund_not_enough_balance"},
+    "refund_blocked": {
+        "wechatpay.refund_payer_account_closed",
+        "wechatpay.refund_not_enough_balance",
+        "wechatpay.refund_slow",  # opened by one lost answer, it stays for the days that the refund takes
+    },
     "messages_misconfigured": {"wechat.ip_40164", "wechat.token_refused", "wechat.token_rotated"},
 }
 CASES_AFTER_STAFF = frozenset({"messages_misconfigured"})
