@@ -109,6 +109,7 @@ class Trade:
     paid_at: datetime | None = None
     channel_trade_no: str = ""
     refunded_fen: Fen | None = None
+    has_refund: bool = False  # the channel knows of a refund, of whatever amount
     closed: bool = False
     state_text: str = ""  # the channel's own word, for people
     raw: bytes = field(repr=False, default=b"")

@@ -112,6 +112,7 @@ class Refunds:
                 await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
                 await self._later(due, now + EXTERNAL_PAUSE)
                 return
+            await self.cases.settle(due.institution_id, ("external_refund",), payment.order_no)
             await self._set_sending(refund)
             if not await begin_send(
                 "refund",
@@ -174,7 +175,7 @@ class Refunds:
         if trade.refunded_fen is not None:
             return trade.refunded_fen > payment.refunded_fen
         ours = await scoped(payment.institution_id).of(Refund).filter(payment_id=payment.id).exclude(id=refund.id)
-        return trade.ever_paid and not any(other.sends_started > other.sends_unreached for other in ours)
+        return trade.has_refund and not any(other.sends_started > other.sends_unreached for other in ours)
 
     async def _set_sending(self, refund: Refund) -> None:
         if refund.status is RefundStatus.APPROVED:

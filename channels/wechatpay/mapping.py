@@ -119,6 +119,7 @@ def trade_of(record: Record, *, merchant_no: str, order_no: str | None, raw: byt
         channel_trade_no=trade_no if ever_paid else "",
         # A notice tells of the moment of payment, however late it arrives; it knows nothing of refunds.
         refunded_fen=Fen(0) if ever_paid and word == "SUCCESS" and order_no is not None else None,
+        has_refund=word == "REFUND",
         closed=word == CLOSED_WORD,
         state_text=word,
         raw=raw,

@@ -291,3 +291,14 @@ async def test_the_his_event_is_kept_until_the_his_can_be_asked(house: House) ->
     house.faults.script("hospital.outcome_unknown_word", times=3)
     await house.settle(within=timedelta(minutes=3))
     assert (await status(house, started.order_no))[0] is PaymentStatus.CLOSED
+
+
+async def test_a_state_word_that_nobody_knows_is_no_refund_by_others(house: House) -> None:
+    payer, patient, bill = await prepared(house)
+    started = await house.start(payer, patient, bill)
+    house.pay_sheet(started)
+    house.faults.script("hospital.refuses_confirm")
+    house.faults.script("wechatpay.unknown_trade_state", key=started.order_no, times=3)
+    await house.settle()
+    assert await status(house, started.order_no) == (PaymentStatus.PAID, [LineStatus.RETURNED])
+    assert await StaffCase.all().count() == 0
