@@ -101,6 +101,8 @@ class Refunds:
                             proof=ProofKind.AUTHENTICATED_QUERY,
                         )
                     )
+                    if trade.state is not RefundState.UNKNOWN:
+                        await self.cases.settle(due.institution_id, ("refund_blocked",), refund.refund_no)
                     await self._later(due, now + backoff(due.attempts))
                     return
                 sent_at = refund.last_sent_at or refund.created_at
@@ -109,7 +111,7 @@ class Refunds:
                     await self._later(due, sendable_at)
                     return
             elif await self._refunded_by_others(refund, payment, account, channel):
-                await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
+                await atomically(lambda: self._open_external(due, refund, payment))
                 await self._later(due, now + EXTERNAL_PAUSE)
                 return
             await self.cases.settle(due.institution_id, ("external_refund",), payment.order_no)
@@ -162,6 +164,12 @@ class Refunds:
                     details={"code": code},
                 )
             await self._later(due, now + backoff(due.attempts))
+
+    async def _open_external(self, due: DueRow, refund: Refund, payment: Payment) -> None:
+        """A case, unless the refund that the channel knows is this very one, sent by whoever holds it by now."""
+        current = await scoped(due.institution_id).of(Refund).select_for_update(no_key=True).get(id=refund.id)
+        if current.holder == due.holder and current.sends_started == refund.sends_started:
+            await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
 
     async def _refunded_by_others(
         self, refund: Refund, payment: Payment, account: MerchantAccount, channel: Channel

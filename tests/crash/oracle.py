@@ -20,7 +20,6 @@ CASES_OF_FAULTS = {
     "refund_blocked": {
         "wechatpay.refund_payer_account_closed",
         "wechatpay.refund_not_enough_balance",
-        "wechatpay.refund_slow",  # opened by one lost answer, it stays for the days that the refund takes
     },
     "messages_misconfigured": {"wechat.ip_40164", "wechat.token_refused", "wechat.token_rotated"},
 }

@@ -193,6 +193,7 @@ class World:
     knowingly: set[str] = field(default_factory=set)  # bills that somebody goes on to pay although another may have
     unanswered: Unanswered = field(default_factory=Unanswered)
     mistakes: list[str] = field(default_factory=list)  # what our programs met and did not expect
+    delivering: int = 0  # notices and events under way to us
 
     @classmethod
     def build(cls, scheduler: Scheduler, postgres: Postgres) -> World:
@@ -447,8 +448,15 @@ class World:
             seconds = max((options["due_at"] - clock.now()).total_seconds(), 0.0)
             loop.call_later(seconds, go)
 
+        async def deliver() -> None:
+            self.delivering += 1
+            try:
+                await deliver_one(simulator, self._post)
+            finally:
+                self.delivering -= 1
+
         def go() -> None:
-            self.scheduler.world.spawn(deliver_one(simulator, self._post))
+            self.scheduler.world.spawn(deliver())
 
         deliveries.schedule = watched  # type: ignore[method-assign]
 
@@ -503,8 +511,10 @@ class World:
             moments = [self.bells.next_due(*tables)]
             moments += [pile.next_due_at() for pile in (self.pay.deliveries, self.his.deliveries)]
             next_at = min((moment for moment in moments if moment is not None), default=None)
-            if next_at is None:
+            if next_at is None and not self.delivering:
                 return True
+            if next_at is None:
+                next_at = clock.now()  # something is on its way to us
             await asyncio.sleep(max((next_at - clock.now()).total_seconds(), 0.0) + 5.0)
         return False
 
@@ -512,7 +522,8 @@ class World:
         """People do what only people can: settle what the HIS did not know, name another account for a refund."""
         for number, confirm in list(self.his.confirms.items()):
             if confirm.state == "unclear":
-                self.his.resolve(number, book=chance(self.day.seed, "resolve", number) < 0.5)
+                paid = any(self.his.bills[line["bill_id"]].booked for line in confirm.content["bills"])
+                self.his.resolve(number, book=not paid and chance(self.day.seed, "resolve", number) < 0.5)
         for (mchid, number), refund in list(self.pay.refunds.items()):
             if refund.state == "ABNORMAL":
                 self.pay.handle_abnormal(mchid, number)
