@@ -156,14 +156,20 @@ class Refunds:
             # A refusal is not the end of a refund: the same number goes out again when its cause is gone.
             if due.attempts >= BLOCKED_CASE_AFTER_TRIES:
                 code = problem.code if isinstance(problem, Refused) else "unknown"
-                await self.cases.open(
-                    due.institution_id,
-                    "refund_blocked",
-                    refund.refund_no,
-                    payment_id=payment.id,
-                    details={"code": code},
-                )
+                await atomically(lambda: self._open_blocked(due, refund, code))
             await self._later(due, now + backoff(due.attempts))
+
+    async def _open_blocked(self, due: DueRow, refund: Refund, code: str) -> None:
+        """A case, unless a notice has settled the refund while we were asking."""
+        current = await scoped(due.institution_id).of(Refund).select_for_update(no_key=True).get(id=refund.id)
+        if current.status in {RefundStatus.APPROVED, *MOVING}:
+            await self.cases.open(
+                due.institution_id,
+                "refund_blocked",
+                refund.refund_no,
+                payment_id=refund.payment_id,
+                details={"code": code},
+            )
 
     async def _open_external(self, due: DueRow, refund: Refund, payment: Payment) -> None:
         """A case, unless the refund that the channel knows is this very one, sent by whoever holds it by now."""
