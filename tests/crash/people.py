@@ -223,7 +223,8 @@ class _Payer:
             order.asked = order.asked | {"amount": amount | {"total": amount["total"] + 7}}
             self.world.scheduler.counts["wrong amounts taken"] += 1
         gone = order.paid_at is None and order.closed_at is not None
-        if gone and chance(self.world.day.seed, "revive", order_no) < self.world.day.revivals:
+        told = "wechatpay.notice_lost" not in self.world.day.rates  # else only a statement could tell us
+        if gone and told and chance(self.world.day.seed, "revive", order_no) < self.world.day.revivals:
             order.closed_at = None
             reference = self.world.pay._references[order.current_reference]
             reference.valid_until = max(reference.valid_until, self.world.scheduler.clock.now() + timedelta(minutes=1))
