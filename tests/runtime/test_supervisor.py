@@ -149,7 +149,7 @@ def test_a_dead_child_is_started_again_at_once_and_the_other_goes_on(supervised:
 def test_a_child_that_dies_again_and_again_is_started_ever_slower(supervised: Callable[..., Supervised]) -> None:
     one = supervised("""
         def dies(ready):
-            note(f"{time.monotonic():.2f}")
+            note(f"{time.monotonic():.6f}")
             ready()
             sys.exit(1) if len(list(folder.iterdir())) < 5 else time.sleep(60)
         programs = [Program(name="dies", run=dies)]
