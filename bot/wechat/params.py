@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 from bot.wechat.client import BASE_URL
 from bot.wechat.mapping import BadTemplate, template_for
+from bot.wechat.pushes import PUSH_PARAMS, PushKeys
 from core.errors import ConfigurationError
-from core.ports import ChatAccount, MessageKind
+from core.ports import NOTICE_KINDS, ChatAccount, MessageKind
 from wire.params import Param, read_params
 
 SHARED = (
@@ -16,6 +17,7 @@ SHARED = (
     Param(name="base_url", title="Address of the platform", required=False, default=BASE_URL),
     Param(name="token_url", title="The hospital's own token service", required=False),
     Param(name="token_key", title="The token service's key, sent as Bearer", required=False, secret=True),
+    *PUSH_PARAMS,
 )
 PARAMS: Mapping[str, tuple[Param, ...]] = {
     "wechat_service": (
@@ -49,7 +51,9 @@ def check_account(account: ChatAccount) -> None:
             raise ConfigurationError(f"{owner}: {name} must be https://host/…")
     if values.get("miniprogram_state", "formal") not in STATES:
         raise ConfigurationError(f"{owner}: miniprogram_state is one of {', '.join(STATES)}")
-    kinds = {kind.value for kind in MessageKind}
+    if any(account.params.get(param.name, "").strip() for param in PUSH_PARAMS):
+        PushKeys.read(account)
+    kinds = {kind.value for kind in NOTICE_KINDS}
     for name in account.templates:
         if name not in kinds:
             raise ConfigurationError(f"{owner}: there is no message {name!r}, only {', '.join(sorted(kinds))}")
