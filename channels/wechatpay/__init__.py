@@ -1,4 +1,4 @@
-"""WeChat Pay, APIv3, direct merchant."""
+"""WeChat Pay, APIv3: direct merchants, and hospitals behind a service provider."""
 
 from channels.wechatpay.channel import WechatPay
 from channels.wechatpay.params import PARAMS

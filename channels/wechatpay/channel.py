@@ -1,4 +1,4 @@
-"""WeChat Pay (APIv3, direct merchant) as a Channel: mini program, JSAPI, Native."""
+"""WeChat Pay (APIv3, direct merchant or service provider) as a Channel: mini program, JSAPI, Native."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from urllib.parse import quote
 
 from channels.wechatpay.client import Client
 from channels.wechatpay.mapping import (
-    INSTRUMENT_PATHS,
+    INSTRUMENT_PRODUCTS,
     Absent,
     Call,
-    Unreadable,
     check_refund,
     order_body,
-    record_of,
     refund_body,
     refund_of,
-    text,
     trade_of,
 )
 from channels.wechatpay.params import Credentials
+from channels.wechatpay.parties import Parties
+from channels.wechatpay.records import Unreadable, record_of, text
 from channels.wechatpay.signing import (
     AEAD_ALGORITHM,
     CLOCK_TOLERANCE_SECONDS,
@@ -54,13 +53,12 @@ from wire.canonical import canonical_json
 from wire.http import HttpReply, Transport
 
 NOTICE_BYTES_MAX = 256 << 10
-ORDERS_PATH = "/v3/pay/transactions/out-trade-no"
 REFUNDS_PATH = "/v3/refund/domestic/refunds"
 ECHO_PATH = "/v3/security/echo"
 CLOCK_WARN_SECONDS = 60
 
 CAPABILITIES = ChannelCapabilities(
-    instruments=frozenset(INSTRUMENT_PATHS),
+    instruments=frozenset(INSTRUMENT_PRODUCTS),
     scenes=frozenset(Scene),
     close=True,
     create_reentrant=True,
@@ -95,30 +93,26 @@ class WechatPay:
         Raises ConfigurationError for an app id that is not bound to this account, before anything is sent.
         """
         credentials = self._client.credentials(account)
-        body = canonical_json(
-            order_body(
-                order,
-                merchant_no=account.merchant_no,
-                app_id=_app_id(credentials, order),
-                notify_url=account.notify_url,
-            )
-        )
-        answer = await self._client.call(account, Call.CREATE, "POST", _order_path(order), body)
+        parties, app_id = credentials.parties, _app_id(credentials, order)
+        body = canonical_json(order_body(order, parties=parties, app_id=app_id, notify_url=account.notify_url))
+        target = f"{parties.orders_path}/{_product(order)}"
+        answer = await self._client.call(account, Call.CREATE, "POST", target, body)
         with _unknown_if_unreadable(Call.CREATE):
             if order.instrument == "native":
                 return PayParams(kind="qr_code", values={"code_url": text(record_of(answer), "code_url")})
             prepay_id = text(record_of(answer), "prepay_id")
-        return self._pay_params(credentials, order, prepay_id)
+        return self._pay_params(credentials, order, app_id, prepay_id)
 
     async def query(self, account: MerchantAccount, order_no: str) -> Trade:
         """Whatever WeChat Pay says about this number; no age limit."""
-        target = f"{ORDERS_PATH}/{quote(order_no, safe='')}?mchid={account.merchant_no}"
+        parties = self._client.credentials(account).parties
         try:
+            target = _order_path(parties, order_no) + parties.order_query
             answer = await self._client.call(account, Call.QUERY, "GET", target)
         except Absent as absent:
             return Trade(order_no=order_no, exists=False, ever_paid=False, state_text=absent.code, raw=absent.raw)
         with _unknown_if_unreadable(Call.QUERY):
-            return trade_of(record_of(answer), merchant_no=account.merchant_no, order_no=order_no, raw=answer)
+            return trade_of(record_of(answer), parties=parties, order_no=order_no, raw=answer)
 
     async def close(self, account: MerchantAccount, order_no: str) -> Trade:
         """Query, close, query; the last query counts.
@@ -128,10 +122,11 @@ class WechatPay:
         before = await self.query(account, order_no)
         if not before.exists or _is_over(before):
             return before
-        target = f"{ORDERS_PATH}/{quote(order_no, safe='')}/close"
+        parties = self._client.credentials(account).parties
+        target = f"{_order_path(parties, order_no)}/close"
         failure: CounterpartyError | None = None
         try:
-            await self._client.call(account, Call.CLOSE, "POST", target, canonical_json({"mchid": account.merchant_no}))
+            await self._client.call(account, Call.CLOSE, "POST", target, canonical_json(parties.numbers))
         except CounterpartyError as error:
             failure = error
         after = await self.query(account, order_no)
@@ -141,15 +136,18 @@ class WechatPay:
 
     async def refund(self, account: MerchantAccount, refund: RefundOrder) -> RefundTrade:
         """Ask for the refund, or the same refund again: one number is refunded once."""
-        body = canonical_json(refund_body(refund, notify_url=account.notify_url))
+        parties = self._client.credentials(account).parties
+        body = canonical_json(refund_body(refund, parties=parties, notify_url=account.notify_url))
         answer = await self._client.call(account, Call.REFUND, "POST", REFUNDS_PATH, body)
         with _unknown_if_unreadable(Call.REFUND):
             record = record_of(answer)
+            parties.expect_said(record)
             check_refund(record, refund)
             return refund_of(record, refund_no=refund.refund_no, state_name="status", raw=answer)
 
     async def query_refund(self, account: MerchantAccount, refund_no: str) -> RefundTrade:
-        target = f"{REFUNDS_PATH}/{quote(refund_no, safe='')}"
+        parties = self._client.credentials(account).parties
+        target = f"{REFUNDS_PATH}/{quote(refund_no, safe='')}{parties.refund_query}"
         try:
             answer = await self._client.call(account, Call.QUERY_REFUND, "GET", target)
         except Absent as absent:
@@ -161,7 +159,9 @@ class WechatPay:
                 raw=absent.raw,
             )
         with _unknown_if_unreadable(Call.QUERY_REFUND):
-            return refund_of(record_of(answer), refund_no=refund_no, state_name="status", raw=answer)
+            record = record_of(answer)
+            parties.expect_said(record)
+            return refund_of(record, refund_no=refund_no, state_name="status", raw=answer)
 
     async def read_notice(
         self, account: MerchantAccount, headers: Mapping[str, str], body: bytes
@@ -220,8 +220,8 @@ class WechatPay:
         """Download the platform certificates now; the serials of all keys held afterwards."""
         return await self._client.renew_certificates(account)
 
-    def _pay_params(self, credentials: Credentials, order: TradeOrder, prepay_id: str) -> PayParams:
-        app_id = _app_id(credentials, order)
+    def _pay_params(self, credentials: Credentials, order: TradeOrder, app_id: str, prepay_id: str) -> PayParams:
+        """Signed for the app that shows the pay sheet, by whoever placed the order."""
         timestamp = str(int(self._clock.now().timestamp()))
         nonce = self._nonce()
         package = f"prepay_id={prepay_id}"
@@ -254,33 +254,36 @@ def _notice(credentials: Credentials, body: bytes) -> Notice:
     except ValueError as error:
         raise Unreadable(str(error)) from error
     record = record_of(plain)
-    if "mchid" in record and record["mchid"] != credentials.merchant_no:
-        raise Unreadable("mchid is not ours")
-    if "appid" in record and record["appid"] not in credentials.app_ids:
-        raise Unreadable("appid is not ours")
+    parties = credentials.parties
+    parties.expect_said(record)
     notice_id = text(envelope, "id")
     if event == "TRANSACTION.SUCCESS":
-        text(record, "appid")
-        trade = trade_of(record, merchant_no=credentials.merchant_no, order_no=None, raw=plain)
+        parties.expect_apps(record)
+        trade = trade_of(record, parties=parties, order_no=None, raw=plain)
         return Notice(notice_id=notice_id, kind="trade", trade=trade)
     if event.startswith("REFUND."):
-        text(record, "mchid")
+        parties.expect(record)
         refund = refund_of(record, refund_no=None, state_name="refund_status", raw=plain)
         return Notice(notice_id=notice_id, kind="refund", refund=refund)
     return Notice(notice_id=notice_id, kind="probe" if event.startswith("SECURITY_ECHO.") else "other")
 
 
-def _order_path(order: TradeOrder) -> str:
-    if order.instrument not in INSTRUMENT_PATHS:
+def _product(order: TradeOrder) -> str:
+    if order.instrument not in INSTRUMENT_PRODUCTS:
         raise ValueError(f"WeChat Pay has no instrument {order.instrument}")
     if order.instrument != "native" and not order.payer_open_id:
         raise ValueError(f"{order.instrument} needs the payer's openid")
-    return INSTRUMENT_PATHS[order.instrument]
+    return INSTRUMENT_PRODUCTS[order.instrument]
+
+
+def _order_path(parties: Parties, order_no: str) -> str:
+    return f"{parties.orders_path}/out-trade-no/{quote(order_no, safe='')}"
 
 
 def _app_id(credentials: Credentials, order: TradeOrder) -> str:
-    app_id = order.app_id or credentials.app_ids[0]
-    if app_id not in credentials.app_ids:
+    apps = credentials.parties.apps
+    app_id = order.app_id or next(iter(apps))
+    if app_id not in apps:
         raise ConfigurationError(f"app id {app_id} is not among those of merchant {credentials.merchant_no}")
     return app_id
 

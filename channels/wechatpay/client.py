@@ -8,16 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from channels.wechatpay.mapping import (
-    Call,
-    Record,
-    Unreadable,
-    error_body,
-    error_of,
-    record_of,
-    text,
-)
+from channels.wechatpay.mapping import Call, error_body, error_of
 from channels.wechatpay.params import Credentials
+from channels.wechatpay.records import Record, Unreadable, record_of, text
 from channels.wechatpay.signing import (
     AEAD_ALGORITHM,
     authorization,
@@ -130,7 +123,7 @@ class Client:
         headers = {
             "Authorization": authorization(
                 credentials.signing_key,
-                merchant_no=credentials.merchant_no,
+                merchant_no=credentials.parties.signer_no,
                 method=method,
                 target=target,
                 timestamp=str(int(self._clock.now().timestamp())),

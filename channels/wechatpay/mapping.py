@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
+from channels.wechatpay.parties import Parties
+from channels.wechatpay.records import Record, Unreadable, expect, fen, inner, moment, record_of, text
 from core.clock import shanghai
 from core.errors import CounterpartyError, OutcomeUnknown, Refused
 from core.money import Fen
 from core.ports import RefundOrder, RefundState, RefundTrade, Trade, TradeOrder
-from wire.canonical import read_object
 
 CURRENCY = "CNY"
 DESCRIPTION_BYTES_MAX = 127
 REASON_BYTES_MAX = 80
-
-Record = Mapping[str, object]
 
 
 class Call(StrEnum):
@@ -35,18 +34,15 @@ class Call(StrEnum):
 # ---------------------------------------------------------------- what we ask
 
 
-INSTRUMENT_PATHS = {
-    "miniprogram": "/v3/pay/transactions/jsapi",
-    "jsapi": "/v3/pay/transactions/jsapi",
-    "native": "/v3/pay/transactions/native",
-}
+INSTRUMENT_PRODUCTS = {"miniprogram": "jsapi", "jsapi": "jsapi", "native": "native"}
 
 
-def order_body(order: TradeOrder, *, merchant_no: str, app_id: str, notify_url: str) -> Record:
+def order_body(order: TradeOrder, *, parties: Parties, app_id: str, notify_url: str) -> Record:
     """The same order gives the same body: anything else would be OUT_TRADE_NO_USED."""
+    app = parties.apps[app_id]
     body: dict[str, object] = {
-        "appid": app_id,
-        "mchid": merchant_no,
+        **app.names,
+        **parties.numbers,
         "description": _cut(order.description, DESCRIPTION_BYTES_MAX),
         "out_trade_no": order.order_no,
         "time_expire": time_text(order.expires_at),
@@ -54,13 +50,14 @@ def order_body(order: TradeOrder, *, merchant_no: str, app_id: str, notify_url: 
         "amount": {"total": order.amount_fen, "currency": CURRENCY},
     }
     if order.instrument != "native":
-        body["payer"] = {"openid": order.payer_open_id}
+        body["payer"] = {app.open_id_name: order.payer_open_id}
     return body
 
 
-def refund_body(refund: RefundOrder, *, notify_url: str) -> Record:
+def refund_body(refund: RefundOrder, *, parties: Parties, notify_url: str) -> Record:
     """Without `notify_url` the notice of this refund might come in the V2 form, to another address."""
     body: dict[str, object] = {
+        **parties.refund_numbers,
         "out_trade_no": refund.order_no,
         "out_refund_no": refund.refund_no,
         "notify_url": notify_url,
@@ -90,23 +87,19 @@ REFUND_STATES = {
 }
 
 
-class Unreadable(Exception):
-    """An authentic message does not say what it must say, or not about what we asked."""
-
-
-def trade_of(record: Record, *, merchant_no: str, order_no: str | None, raw: bytes) -> Trade:
+def trade_of(record: Record, *, parties: Parties, order_no: str | None, raw: bytes) -> Trade:
     """A transaction object. `order_no` None: whichever it is about (a notice). Raises Unreadable.
 
     Paid means: a word that goes with having been paid, and the facts of a payment. One alone moves nothing.
     """
-    _expect(record, "mchid", merchant_no)
+    parties.expect(record)
     if order_no is not None:
-        _expect(record, "out_trade_no", order_no)
+        expect(record, "out_trade_no", order_no)
     word = text(record, "trade_state")
-    amount = _record(record, "amount", required=False)
+    amount = inner(record, "amount", required=False)
     trade_no = text(record, "transaction_id", required=False)
-    paid_at = _moment(record, "success_time")
-    total = _fen(amount, "total", required=False)
+    paid_at = moment(record, "success_time")
+    total = fen(amount, "total", required=False)
     ever_paid = word in PAID_WORDS and bool(trade_no) and paid_at is not None and total > 0
     if ever_paid:
         _expect_currency(amount)
@@ -129,17 +122,17 @@ def trade_of(record: Record, *, merchant_no: str, order_no: str | None, raw: byt
 def refund_of(record: Record, *, refund_no: str | None, state_name: str, raw: bytes) -> RefundTrade:
     """A refund object: `status` in answers, `refund_status` in notices. Raises Unreadable."""
     if refund_no is not None:
-        _expect(record, "out_refund_no", refund_no)
+        expect(record, "out_refund_no", refund_no)
     word = text(record, state_name)
-    amount = _record(record, "amount")
+    amount = inner(record, "amount")
     _expect_currency(amount)
     state = REFUND_STATES.get(word, RefundState.UNKNOWN)
     return RefundTrade(
         refund_no=text(record, "out_refund_no"),
         order_no=text(record, "out_trade_no"),
         state=state,
-        amount_fen=_fen(amount, "refund"),
-        refunded_at=_moment(record, "success_time") if state is RefundState.REFUNDED else None,
+        amount_fen=fen(amount, "refund"),
+        refunded_at=moment(record, "success_time") if state is RefundState.REFUNDED else None,
         channel_refund_no=text(record, "refund_id"),
         state_text=word,
         raw=raw,
@@ -148,66 +141,13 @@ def refund_of(record: Record, *, refund_no: str | None, state_name: str, raw: by
 
 def check_refund(record: Record, refund: RefundOrder) -> None:
     """The accepted refund is the one that we asked for. Raises Unreadable."""
-    _expect(record, "out_trade_no", refund.order_no)
+    expect(record, "out_trade_no", refund.order_no)
     if refund.channel_trade_no:
-        _expect(record, "transaction_id", refund.channel_trade_no)
-    amount = _record(record, "amount")
+        expect(record, "transaction_id", refund.channel_trade_no)
+    amount = inner(record, "amount")
     for name, asked in (("refund", refund.amount_fen), ("total", refund.total_fen)):
-        if (said := _fen(amount, name)) != asked:
+        if (said := fen(amount, name)) != asked:
             raise Unreadable(f"amount.{name} is {said}, we asked for {asked}")
-
-
-def record_of(body: bytes) -> Record:
-    """Raises Unreadable."""
-    try:
-        return read_object(body)
-    except ValueError as error:
-        raise Unreadable("no JSON object") from error
-
-
-def text(record: Record, name: str, *, required: bool = True) -> str:
-    value = record.get(name)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str) or (required and not value):
-        raise Unreadable(f"{name} is missing or no text")
-    return value
-
-
-def _fen(record: Record, name: str, *, required: bool = True) -> Fen:
-    value = record.get(name)
-    if value is None and not required:
-        return Fen(0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Unreadable(f"{name} is no amount in fen")
-    return Fen(value)
-
-
-def _record(record: Record, name: str, *, required: bool = True) -> Record:
-    value = record.get(name)
-    if value is None and not required:
-        return {}
-    if not isinstance(value, dict):
-        raise Unreadable(f"{name} is missing or no object")
-    return value
-
-
-def _moment(record: Record, name: str) -> datetime | None:
-    said = text(record, name, required=False)
-    if not said:
-        return None
-    try:
-        moment = datetime.fromisoformat(said)
-    except ValueError:
-        raise Unreadable(f"{name} is no time") from None
-    if moment.tzinfo is None:
-        raise Unreadable(f"{name} has no zone")
-    return moment.astimezone(UTC)
-
-
-def _expect(record: Record, name: str, ours: str) -> None:
-    if text(record, name) != ours:
-        raise Unreadable(f"{name} is not ours")
 
 
 def _expect_currency(amount: Record) -> None:

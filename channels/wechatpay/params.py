@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
+from channels.wechatpay.parties import Parties
 from core.errors import ConfigurationError
 from core.ports import MerchantAccount
 from wire.keys import (
@@ -27,7 +28,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})  # a simulator; errors a
 PARAMS = (
     Param(
         name="app_ids",
-        title="App ids bound to this merchant number, separated by blanks; the first one is the default",
+        title="App ids in which patients pay to this merchant number, separated by blanks; the first is the default",
     ),
     Param(name="merchant_private_key", title="Merchant API private key (PEM, apiclient_key.pem)", secret=True),
     Param(name="merchant_serial", title="Serial number of the merchant API certificate (hexadecimal)"),
@@ -48,14 +49,25 @@ PARAMS = (
         required=False,
     ),
     Param(
+        name="service_provider_no",
+        title="Merchant number of the service provider (服务商) that signs for this sub-merchant; all keys are its",
+        required=False,
+    ),
+    Param(
+        name="service_provider_app_id",
+        title="App id of that service provider (sp_appid); listed in app_ids as well where patients pay in that app",
+        required=False,
+    ),
+    Param(
         name="base_url",
         title="Address of WeChat Pay",
         required=False,
         default="https://api.mch.weixin.qq.com",
     ),
 )
-"""The merchant number itself is the account's `merchant_no`. A public key or a certificate must be there;
-both may be, for as long as WeChat Pay moves the merchant from one to the other."""
+"""The account's `merchant_no` is the hospital's own number, which is paid: its mchid, or behind a service provider
+its sub_mchid. A public key or a certificate must be there; both may be, for as long as WeChat Pay moves the
+merchant from one to the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +75,7 @@ class Credentials:
     """An account's params, parsed. Nothing secret is in its text."""
 
     merchant_no: str
-    app_ids: tuple[str, ...]
+    parties: Parties
     signing_key: SigningKey
     api_v3_key: bytes = field(repr=False)
     public_keys: tuple[VerificationKey, ...]
@@ -98,7 +110,7 @@ class Credentials:
             raise ConfigurationError(f"{owner}: public_key with public_key_id, or platform_certificates, missing")
         return cls(
             merchant_no=account.merchant_no,
-            app_ids=tuple(values["app_ids"].split()),
+            parties=_parties(values, account.merchant_no, owner),
             signing_key=SigningKey(
                 serial.upper(),
                 read_private_key(values["merchant_private_key"], name=f"{owner}: merchant_private_key"),
@@ -108,6 +120,20 @@ class Credentials:
             certificates=certificates,
             base_url=_base_url(values["base_url"], owner),
         )
+
+
+def _parties(values: Mapping[str, str], merchant_no: str, owner: str) -> Parties:
+    app_ids = values["app_ids"].split()
+    provider_no, provider_app_id = values["service_provider_no"], values["service_provider_app_id"]
+    if not provider_no and not provider_app_id:
+        return Parties.direct(merchant_no, app_ids)
+    if not provider_no or not provider_app_id:
+        raise ConfigurationError(f"{owner}: service_provider_no and service_provider_app_id need each other")
+    if not provider_no.isdecimal():
+        raise ConfigurationError(f"{owner}: service_provider_no has digits only")
+    if provider_no == merchant_no:
+        raise ConfigurationError(f"{owner}: service_provider_no is somebody else's; merchant_no is the sub-merchant's")
+    return Parties.partner(merchant_no, app_ids, provider_no=provider_no, provider_app_id=provider_app_id)
 
 
 def _public_keys(values: Mapping[str, str], owner: str) -> tuple[VerificationKey, ...]:

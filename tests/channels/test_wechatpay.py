@@ -13,6 +13,7 @@ import pytest
 from channels.wechatpay import PARAMS, WechatPay
 from channels.wechatpay.mapping import DEFINITE, FINAL, Call, order_body, time_text
 from channels.wechatpay.params import Credentials
+from channels.wechatpay.parties import Parties
 from core.errors import ConfigurationError, OutcomeUnknown, Refused
 from core.money import Fen
 from core.ports import MerchantAccount, Notice, RefundOrder, Unverified
@@ -122,7 +123,7 @@ def test_an_expiry_is_whole_seconds_and_never_late(moment, text):
 
 def test_long_texts_are_cut_between_characters(counterparty):
     order = replace(counterparty.an_order("PLONG01"), description="药" * 100)
-    body = order_body(order, merchant_no="1", app_id="a", notify_url="https://n")
+    body = order_body(order, parties=Parties.direct("1", ["a"]), app_id="a", notify_url="https://n")
     assert body["description"] == "药" * 42
 
 
@@ -353,7 +354,8 @@ async def test_the_check_fails_with_a_wrong_merchant_key(channel, account, count
 
 
 def test_every_param_is_in_the_table_and_only_keys_are_secret(account):
-    assert {param.name for param in PARAMS} == set(account.params)
+    partner = {"service_provider_no", "service_provider_app_id"}
+    assert {param.name for param in PARAMS} == set(account.params) | partner
     assert [param.name for param in PARAMS if param.secret] == ["merchant_private_key", "api_v3_key"]
 
 

@@ -16,8 +16,10 @@ import pytest
 
 from channels.wechatpay import WechatPay
 from channels.wechatpay.client import downloaded_certificates
-from channels.wechatpay.mapping import Call, error_of, record_of, refund_of, trade_of
+from channels.wechatpay.mapping import Call, error_of, refund_of, trade_of
 from channels.wechatpay.params import Credentials
+from channels.wechatpay.parties import Parties
+from channels.wechatpay.records import record_of
 from channels.wechatpay.signing import (
     authorization,
     decrypt_field,
@@ -276,7 +278,8 @@ def test_error_samples_are_understood():
 
 def test_documented_plaintexts_are_mapped():
     body = pem("messages/transaction_success_plaintext.json").encode()
-    trade = trade_of(record_of(body), merchant_no="1230000109", order_no=None, raw=body)
+    parties = Parties.direct("1230000109", ["wxd678efh567hg6787"])
+    trade = trade_of(record_of(body), parties=parties, order_no=None, raw=body)
     assert (trade.ever_paid, trade.paid_fen, trade.state_text) == (True, 100, "SUCCESS")
     body = pem("messages/refund_success_plaintext.json").encode()
     refund = refund_of(record_of(body), refund_no=None, state_name="refund_status", raw=body)
