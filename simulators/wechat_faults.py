@@ -8,8 +8,10 @@ NAME = "wechat"
 
 TOKEN_CALLS = frozenset({"token", "stable_token"})
 SEND_CALLS = frozenset({"template_send", "subscribe_send", "subscribe_bizsend"})
-LOGIN_CALLS = frozenset({"code2session", "phone_number"})
-WITH_TOKEN = SEND_CALLS | {"phone_number", "jsapi_ticket"}
+LOGIN_CALLS = frozenset({"code2session", "phone_number", "page_token"})
+CHAT_CALLS = frozenset({"custom_send", "typing", "qrcode_create", "menu_create", "menu_get", "menu_delete"})
+LIST_CALLS = frozenset({"template_list", "subscribe_template_list"})
+WITH_TOKEN = SEND_CALLS | CHAT_CALLS | LIST_CALLS | {"phone_number", "jsapi_ticket", "urllink"}
 API_CALLS = TOKEN_CALLS | LOGIN_CALLS | WITH_TOKEN | {"token_service"}
 
 
@@ -38,7 +40,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("garbled", API_CALLS, "应答被截断", _MAYBE_SENT, Effect.GARBLED_ANSWER),
     # The platform's own troubles.
     _fault("system_busy_-1", API_CALLS - {"token_service"}, "系统繁忙（-1），未受理", _MAYBE_SENT),
-    _fault("system_busy_-1_after", SEND_CALLS, "系统繁忙（-1），实际已发送", _MAYBE_SENT),
+    _fault("system_busy_-1_after", SEND_CALLS | {"custom_send"}, "系统繁忙（-1），实际已发送", _MAYBE_SENT),
     # Tokens.
     _fault(
         "token_rotated",
@@ -61,7 +63,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _fault(
         "rate_45011",
-        SEND_CALLS | LOGIN_CALLS,
+        SEND_CALLS | LOGIN_CALLS | {"custom_send"},
         "调用过于频繁（45011）",
         "A message waits a minute; a login is tried again.",
     ),
@@ -82,8 +84,55 @@ FAULTS: tuple[Fault, ...] = (
     # Set-up.
     _fault(
         "ip_40164",
-        API_CALLS - {"code2session", "token_service"},
+        API_CALLS - {"code2session", "page_token", "token_service"},
         "服务器IP不在白名单（40164）",
         "Nothing is sent; the message waits and an operator is told.",
     ),
 )
+
+CHAT_FAULTS: tuple[Fault, ...] = (
+    # What is pushed to an account's server ("push" is the call, the person the key).
+    _fault("push_repeated", frozenset({"push"}), "同一推送到达两次", "It is done once; the person sees one answer."),
+    _fault(
+        "push_answer_late",
+        frozenset({"push"}),
+        "公众号应答超过5秒，平台重推",
+        "It is done once; the answer to the second attempt is shown.",
+    ),
+    _fault("push_delayed", frozenset({"push"}), "推送晚到30秒", "It is answered when it arrives, after newer ones."),
+    _fault("push_forged", frozenset({"push"}), "外人伪造推送", "The forged one is refused; the real one is answered."),
+    # The login of pages.
+    _fault(
+        "login_page_silent",
+        frozenset({"authorize"}),
+        "网页授权无响应",
+        "The page asks for the login again when it is reloaded.",
+        Effect.LOSE_REQUEST,
+    ),
+    _fault(
+        "login_page_500",
+        frozenset({"authorize"}),
+        "网页授权HTTP 500",
+        "The page asks for the login again when it is reloaded.",
+        Effect.ERROR_BEFORE,
+    ),
+    _fault("code_used_40163", frozenset({"page_token"}), "授权码已被用过（40163）", "The page asks for a new code."),
+    _fault("snapshot_user", frozenset({"page_token"}), "快照页虚拟用户", "Nobody is signed in; nothing can be paid."),
+    # Customer messages.
+    _fault("custom_45015", frozenset({"custom_send"}), "客服消息超过48小时（45015）", "It is not sent on this road."),
+    _fault("custom_45047", frozenset({"custom_send"}), "客服消息条数用完（45047）", "It is not sent on this road."),
+    # Template messages that are accepted and never shown.
+    _fault(
+        "template_user_block",
+        frozenset({"template_send"}),
+        "模板消息已受理但被用户屏蔽",
+        "The event says so; the person reads it elsewhere.",
+    ),
+    _fault(
+        "template_system_failed",
+        frozenset({"template_send"}),
+        "模板消息已受理但系统发送失败",
+        "The event says so; the person reads it elsewhere.",
+    ),
+)
+"""The faults of chats and page logins; a payment can be made without meeting them."""

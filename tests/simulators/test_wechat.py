@@ -367,7 +367,7 @@ async def test_every_fault_of_the_platform_strikes_and_goes(world: WechatOfTests
         assert "openid" in await session(world, login)
         return
     app = world.official if path == TEMPLATE_SEND else world.mini
-    world.simulator._renew_stable(app)
+    world.simulator.tokens.renewed(app)
     expected = int(fault.name.rpartition("_")[2]) if fault.name[-1].isdigit() else None
     struck = await send(world, path, token=app.stable, **changes)
     assert code(struck) == (expected if expected is not None else -1 if "busy" in fault.name else 40001)
