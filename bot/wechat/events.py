@@ -6,6 +6,7 @@ in JSON the wrapper around List is missing, and List is an object where it would
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -24,6 +25,7 @@ from bot.events import (
 
 SCENE_PREFIX = "qrscene_"  # only of a person who did not follow before
 MOMENT_DIGITS_MAX = 11
+_WHOLE_NUMBER = re.compile(r"-?\d+", re.ASCII)
 
 MESSAGE_KINDS: Mapping[str, ChatEventKind] = {
     "text": ChatEventKind.TEXT,
@@ -107,7 +109,7 @@ def _deliveries(document: Mapping[str, object]) -> Iterator[Delivery]:
     for entry in _entries(document):
         if message_id := _word(entry, "MsgID"):
             code = _text(entry, "ErrorCode").strip()
-            ok = code == "0" if code.removeprefix("-").isdecimal() else None
+            ok = code == "0" if _WHOLE_NUMBER.fullmatch(code) else None
             yield Delivery(platform_message_id=message_id, ok=ok, code=_code(code))
 
 

@@ -208,7 +208,7 @@ def test_another_reader_finds_the_same(record: dict[str, Any]) -> None:
 
 
 def test_how_it_is_written() -> None:
-    record = {"CreateTime": 12, "Articles": {"item": [{"Title": "a]]>b"}, {"Title": "c"}]}}
+    record: dict[str, Any] = {"CreateTime": 12, "Articles": {"item": [{"Title": "a]]>b"}, {"Title": "c"}]}}
     assert write_xml(record) == (
         b"<xml><CreateTime>12</CreateTime><Articles><item><Title><![CDATA[a]]]]><![CDATA[>b]]></Title></item>"
         b"<item><Title><![CDATA[c]]></Title></item></Articles></xml>"
