@@ -40,6 +40,14 @@ class Merchant:
     close_paid_code: str = "ORDER_PAID"  # the V3 pages fix none
     serial_no: str = ""
     private_key_pem: str = ""  # only when the simulator made the merchant's key itself
+    is_provider: bool = False  # a service provider (服务商): signs for its sub-merchants and is never paid itself
+    provider: Merchant | None = None  # of a sub-merchant (特约商户): who signs for it; it has no keys of its own
+    refunds_authorised: bool = True  # 服务商API退款: the sub-merchant lets its provider refund
+
+    @property
+    def signer(self) -> Merchant:
+        """Who speaks for this merchant, and in whose books its numbers are unique."""
+        return self.provider or self
 
     @property
     def public_key(self) -> RSAPublicKey:
@@ -48,7 +56,7 @@ class Merchant:
 
 @dataclass(kw_only=True, slots=True)
 class Order:
-    merchant: Merchant
+    merchant: Merchant  # who is paid
     out_trade_no: str
     product: str
     asked: dict[str, Any]  # the request body, for re-entry
@@ -62,6 +70,13 @@ class Order:
     payer_openid: str = ""
     coupon_fen: int = 0
     refunds: list[Refund] = field(default_factory=list)
+
+    @property
+    def appids(self) -> tuple[str, ...]:
+        """The apps that may show its pay sheet; first the one that knows the payer."""
+        asked = self.asked
+        names = ("sp_appid", "sub_appid") if "sp_openid" in asked.get("payer", {}) else ("sub_appid", "sp_appid")
+        return tuple(asked[name] for name in ("appid", *names) if name in asked)
 
     @property
     def total_fen(self) -> int:

@@ -53,9 +53,15 @@ _CURRENCY = ("CNY",)
 
 _STORE = _record({"id": _text(32, required=True), "name": _text(256), "area_code": _text(32), "address": _text(512)})
 
+_DIRECT: dict[str, Field] = {"appid": _text(32, required=True), "mchid": _text(32, required=True)}
+_PARTNER: dict[str, Field] = {
+    "sp_appid": _text(32, required=True),
+    "sp_mchid": _text(32, required=True),
+    "sub_appid": _text(32),
+    "sub_mchid": _text(32, required=True),
+}
+
 _ORDER: dict[str, Field] = {
-    "appid": _text(32, required=True),
-    "mchid": _text(32, required=True),
     "description": _text(127, required=True),
     "out_trade_no": _text(32, required=True, pattern=r"[0-9A-Za-z_\-*|]{6,32}"),
     "time_expire": _text(64),
@@ -103,16 +109,31 @@ _H5_SCENE = _record(
     required=True,
 )
 
-ORDER_FIELDS: dict[str, Mapping[str, Field]] = {
-    "jsapi": {**_ORDER, "payer": _record({"openid": _text(128, required=True)}, required=True)},
-    "native": _ORDER,
-    "app": _ORDER,
-    "h5": {**_ORDER, "scene_info": _H5_SCENE},
-}
+_DIRECT_PAYER = _record({"openid": _text(128, required=True)}, required=True)
+_PARTNER_PAYER = _record({"sp_openid": _text(128), "sub_openid": _text(128)}, required=True)
+
+
+def _products(parties: Mapping[str, Field], payer: Field) -> Mapping[str, Mapping[str, Field]]:
+    order = {**parties, **_ORDER}
+    return {
+        "jsapi": {**order, "payer": payer},
+        "native": order,
+        "app": order,
+        "h5": {**order, "scene_info": _H5_SCENE},
+    }
+
+
+ORDER_FIELDS = _products(_DIRECT, _DIRECT_PAYER)
+PARTNER_ORDER_FIELDS = _products(_PARTNER, _PARTNER_PAYER)
 
 CLOSE_FIELDS: Mapping[str, Field] = {"mchid": _text(32, required=True)}
+PARTNER_CLOSE_FIELDS: Mapping[str, Field] = {
+    "sp_mchid": _text(32, required=True),
+    "sub_mchid": _text(32, required=True),
+}
 
 REFUND_FIELDS: Mapping[str, Field] = {
+    "sub_mchid": _text(32),  # a service provider must, nobody else may
     "transaction_id": _text(32),
     "out_trade_no": _text(32),
     "out_refund_no": _text(64, required=True, pattern=r"[0-9A-Za-z_\-*|@]{1,64}"),
@@ -141,6 +162,7 @@ REFUND_FIELDS: Mapping[str, Field] = {
 }
 
 ABNORMAL_REFUND_FIELDS: Mapping[str, Field] = {
+    "sub_mchid": _text(32),
     "out_refund_no": _text(64, required=True),
     "type": _text(32, required=True, one_of=("USER_BANK_CARD", "MERCHANT_BANK_CARD")),
     "bank_type": _text(16),
