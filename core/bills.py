@@ -9,7 +9,7 @@ from uuid import UUID
 
 from core.errors import BillNotPayable, InvalidRequest, NotFound
 from core.guarded import asking_hospital
-from core.institutions import Institutions, InsuredOnline
+from core.institutions import Institutions, InsuredOnline, Profile
 from core.outside import Outside
 from core.patients import Patients
 from core.ports import Bill, HospitalSite, PaidRecord
@@ -53,7 +53,7 @@ class Bills:
                 found += await self.outside.hospitals[site.adapter].list_bills(site, his_id.his_patient_id)
         unpaid = {(bill.branch, bill.his_bill_id): bill for bill in found if bill.state in {"unpaid", "unknown"}}
         return [
-            self._shown(bill, profile.settings.insured_online, profile.settings.amount_max_fen)
+            self.shown(bill, profile)
             for bill in sorted(
                 unpaid.values(),
                 key=lambda bill: (-(bill.issued_at.timestamp() if bill.issued_at else 0), bill.his_bill_id),
@@ -66,16 +66,17 @@ class Bills:
         """One bill with its items. Raises PatientNotBound, NotFound, HospitalUnavailable."""
         bills, _ = await self.for_payment(institution_id, payer_id, patient_id, [(branch, his_bill_id)])
         profile = await self.institutions.profile(institution_id)
-        return self._shown(bills[0], profile.settings.insured_online, profile.settings.amount_max_fen)
+        return self.shown(bills[0], profile)
 
     async def for_payment(
         self, institution_id: UUID, payer_id: UUID, patient_id: UUID, keys: Sequence[tuple[str, str]]
     ) -> tuple[list[Bill], HospitalSite]:
         """These bills as the HIS has them now, all of this patient and of one branch.
 
+        A paper that the payer has opened is as good as a binding for the bills that it opens.
         Raises PatientNotBound, NotFound (another family's bill looks like none at all), HospitalUnavailable.
         """
-        await self.patients.check_bound(institution_id, payer_id, patient_id)
+        access = await self.patients.access(institution_id, payer_id, patient_id)
         if len({branch for branch, _ in keys}) != 1:
             raise InvalidRequest(field="bills", problem="bills of different branches are paid separately")
         branch = keys[0][0]
@@ -91,7 +92,7 @@ class Bills:
         for _, his_bill_id in keys:
             async with asking_hospital():
                 bill = await self.outside.hospitals[site.adapter].get_bill(site, his_bill_id)
-            if bill is None or bill.his_patient_id not in mine:
+            if bill is None or bill.his_patient_id not in mine or not access.covers(site, bill):
                 raise NotFound()
             bills.append(bill)
         if len({bill.his_patient_id for bill in bills}) != 1:
@@ -115,7 +116,9 @@ class Bills:
                     )
         return sorted(found, key=lambda record: record.paid_at, reverse=True)
 
-    def _shown(self, bill: Bill, insured_online: InsuredOnline, amount_max_fen: int) -> ShownBill:
+    def shown(self, bill: Bill, profile: Profile) -> ShownBill:
+        """What a page must know of this bill."""
+        settings = profile.settings
         now = self.outside.clock.now()
         if bill.state != "unpaid":
             return ShownBill(bill=bill, payable=False, reason=bill.state if bill.state in ENDED_STATES else "refused")
@@ -123,8 +126,8 @@ class Bills:
             return ShownBill(bill=bill, payable=False, reason="expired")
         if not bill.payable_online:
             return ShownBill(bill=bill, payable=False, reason="window_only", his_text=bill.not_payable_reason)
-        if bill.to_pay_fen > amount_max_fen:
+        if bill.to_pay_fen > settings.amount_max_fen:
             return ShownBill(bill=bill, payable=False, reason="too_large")
-        if bill.insured and insured_online is InsuredOnline.BLOCKED:
+        if bill.insured and settings.insured_online is InsuredOnline.BLOCKED:
             return ShownBill(bill=bill, payable=False, reason="insured")
         return ShownBill(bill=bill, payable=True, needs_second_tap=bill.insured)

@@ -8,6 +8,9 @@ ZhenfuError
 │   ├── PatientNotBound         another family's bill or patient
 │   ├── ConsentNeeded           the privacy notice has not been agreed to
 │   ├── BindingRefused          the HIS does not know this person or phone, or too many are bound
+│   ├── FactorWrong             the digits are not those of this paper's patient
+│   ├── FactorLocked            too many guesses: wait, or go to the window
+│   ├── PhoneCodeRefused        the code is wrong or lapsed, or too many were asked for
 │   ├── BillNotPayable          lapsed, paid, cancelled, insured-only …; `reason` says which
 │   ├── AmountChanged           the HIS's amount is not the one that was shown
 │   ├── PaymentOpenElsewhere    another attempt holds the bill and could not be closed; going on is possible
@@ -84,6 +87,24 @@ class BindingRefused(RequestError):
     """Binding refused. Values: reason (not_found | phone_differs | phone_code | too_many | already_bound)."""
 
     code = "binding_refused"
+
+
+class FactorWrong(RequestError):
+    """The digits are not those of this paper's patient. Values: left (tries that remain)."""
+
+    code = "factor_wrong"
+
+
+class FactorLocked(RequestError):
+    """Too many guesses. Values: minutes."""
+
+    code = "factor_locked"
+
+
+class PhoneCodeRefused(RequestError):
+    """No code is sent, or this one does not count. Values: reason (wrong | lapsed | too_soon | too_many | no_sms)."""
+
+    code = "phone_code_refused"
 
 
 class BillNotPayable(RequestError):

@@ -23,6 +23,22 @@ class InsuredOnline(StrEnum):
     SECOND_TAP = "second_tap"
 
 
+class PaperCode(StrEnum):
+    """How the code on a paper prescription comes about."""
+
+    OFF = "off"  # no paper is paid by phone
+    HIS_MAKES = "his_makes"  # the HIS computes our address, offline
+    HIS_ASKS = "his_asks"  # the HIS asks us for an address when it issues the bill
+    BARCODE = "barcode"  # the HIS's own barcode, scanned or typed; the second factor is compulsory
+
+
+class PaperFactor(StrEnum):
+    """What a stranger must know to see what is on a paper."""
+
+    LAST_FOUR = "last_four"  # of a phone or document that the HIS holds
+    NONE = "none"  # the paper itself is enough, except in sensitive departments
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstitutionSettings:
     """What an institution decides for itself; stored as JSON, every key optional."""
@@ -36,6 +52,10 @@ class InstitutionSettings:
     display_valid_days: int = 3  # wording only, where the HIS gives no date
     poll_seconds: int = 60
     paid_list_days: int = 180
+    paper_code: PaperCode = PaperCode.OFF
+    paper_factor: PaperFactor = PaperFactor.LAST_FOUR
+    sensitive_departments: tuple[str, ...] = ()  # parts of names; nothing of their bills shows before the factor
+    privacy_version: str = "1"  # of the notice that a payer agrees to; a new one is asked for anew
 
 
 def settings_from(stored: Mapping[str, Any]) -> InstitutionSettings:
@@ -44,8 +64,10 @@ def settings_from(stored: Mapping[str, Any]) -> InstitutionSettings:
     if unknown := set(stored) - known:
         raise ConfigurationError(f"unknown institution settings: {', '.join(sorted(unknown))}")
     values = dict(stored)
-    if "insured_online" in values:
-        values["insured_online"] = InsuredOnline(values["insured_online"])
+    for name, kind in (("insured_online", InsuredOnline), ("paper_code", PaperCode), ("paper_factor", PaperFactor)):
+        if name in values:
+            values[name] = kind(values[name])
+    values["sensitive_departments"] = tuple(values.get("sensitive_departments", ()))
     return InstitutionSettings(**values)
 
 
@@ -124,6 +146,11 @@ class Institutions:
 
     async def chat_account(self, institution_id: UUID, account_id: UUID) -> ChatAccount:
         return self._chat(await scoped(institution_id).of(ChatAccountRow).get(id=account_id))
+
+    async def chat_account_on(self, institution_id: UUID, platform: str) -> ChatAccount | None:
+        """The institution's account on this platform, the oldest where there are several."""
+        row = await scoped(institution_id).of(ChatAccountRow).filter(platform=platform).order_by("id").first()
+        return self._chat(row) if row is not None else None
 
     async def chat_account_by_app(self, institution_id: UUID, app_id: str) -> ChatAccount:
         """Raises NotFound."""

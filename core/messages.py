@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from core.answers import Answers, ChatQuestion
 from core.cases import Cases
+from core.consents import Consents
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.institutions import Institutions
 from core.models import Message, Payer, Payment
 from core.outside import Outside
-from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome
+from core.ports import NOTICE_KINDS, ChatAccount, MessageKind, Messenger, OutgoingMessage, SendOutcome
 from core.states import MessageStatus
 from core.tenancy import scoped
 from core.texts import message_fields
-from core.transactions import rows
+from core.transactions import atomically, rows
 
 TRIES_MAX = 30
 """After so many fruitless tries a message is given up: the paid list is the truth."""
@@ -27,6 +29,17 @@ TRIES_MAX = 30
 MISCONFIGURED_PAUSE = timedelta(hours=1)
 PAGE = "pages/payment/index?order={order_no}"
 BILLS_PAGE = "pages/bills/index"
+DELIVERED, FAILED = "delivered", "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Route:
+    """One way to a person."""
+
+    account: ChatAccount
+    messenger: Messenger
+    payer: Payer
+    phone: str = field(repr=False, default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,8 @@ class Messages:
     outside: Outside
     institutions: Institutions
     cases: Cases
+    consents: Consents
+    answers: Answers
 
     async def enqueue(self, payment: Payment, kind: MessageKind, *, dedup_key: str, values: Mapping[str, Any]) -> None:
         """Write a message to a payment's payer, in the caller's transaction; once per `dedup_key`."""
@@ -55,13 +70,15 @@ class Messages:
         dedup_key: str,
         values: Mapping[str, Any],
         payment_id: UUID | None = None,
+        after_account_id: UUID | None = None,
     ) -> bool:
-        """True when the message is new."""
+        """True when the message is new. `after_account_id`: that account could not deliver it, try the next way."""
         now = self.outside.clock.now()
         inserted = await rows(
             "INSERT INTO message (id, institution_id, payer_id, payment_id, kind, dedup_key, values_enc, status,"
-            " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id,"
-            " created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', $8)"
+            " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id, delivery,"
+            " created_at, chat_account_id) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', '',"
+            " $8, $9)"
             " ON CONFLICT ON CONSTRAINT message_once DO NOTHING RETURNING id",
             self.outside.ids.uuid(),
             institution_id,
@@ -71,8 +88,38 @@ class Messages:
             dedup_key,
             self.outside.keyring.encrypt(json.dumps(dict(values), ensure_ascii=False), place="message.values"),
             now,
+            after_account_id,
         )
         return bool(inserted)
+
+    async def delivered(self, account: ChatAccount, platform_message_id: str, *, ok: bool, code: str = "") -> None:
+        """The platform says what has become of a message; one that was not delivered goes the next way."""
+        scope = scoped(account.institution_id)
+        message = (
+            await scope.of(Message)
+            .filter(chat_account_id=account.id, platform_message_id=platform_message_id, delivery="")
+            .first()
+            if platform_message_id
+            else None
+        )
+        if message is None:
+            return
+
+        async def write() -> None:
+            said = {"delivery": DELIVERED if ok else FAILED, "result_code": code[:64] or message.result_code}
+            if not await scope.of(Message).filter(id=message.id, delivery="").update(**said) or ok:
+                return
+            await self.enqueue_for(
+                message.institution_id,
+                message.payer_id,
+                MessageKind(message.kind),
+                dedup_key=f"{message.dedup_key}:{message.id}"[:160],
+                values=self.outside.keyring.decrypt_json(message.values_enc, place="message.values"),
+                payment_id=message.payment_id,
+                after_account_id=account.id,
+            )
+
+        await atomically(write)
 
     async def work(self, due: DueRow) -> None:
         """Send one message that we hold. An unknown answer is repeated only while the platform would drop a copy."""
@@ -85,8 +132,7 @@ class Messages:
         if route is None:
             await self._end(message, MessageStatus.SKIPPED, "no_route")
             return
-        account, payer = route
-        messenger = self.outside.messengers[account.platform]
+        account, messenger = route.account, route.messenger
         uncertain = message.sends_started > message.sends_unreached
         if uncertain and (message.first_sent_at is None or now >= message.first_sent_at + messenger.resend_window):
             await self._end(message, MessageStatus.UNKNOWN, "answer_lost")
@@ -94,7 +140,7 @@ class Messages:
         if due.attempts > TRIES_MAX:
             await self._end(message, MessageStatus.REFUSED, "tries_exhausted")
             return
-        outgoing = await self._render(message, payer)
+        outgoing = await self._render(message, route)
         if not await self._begin(due, message):
             return
         try:
@@ -137,41 +183,73 @@ class Messages:
             )
             await self._later(due, now + MISCONFIGURED_PAUSE)
 
-    async def _route(self, message: Message) -> tuple[ChatAccount, Payer] | None:
-        """The account and identity to write to: the payer's own first, then the same person's on other accounts.
+    async def _route(self, message: Message) -> _Route | None:
+        """Where to write to: the payer's own account first, then the same person's on other accounts, then a phone.
 
         A message that was refused for good carries the id of the last account that refused, and goes to the next.
         """
         scope = scoped(message.institution_id)
         payer = await scope.of(Payer).get(id=message.payer_id)
+        kind = MessageKind(message.kind)
         people = [payer]
-        if payer.union_lookup:
+        if payer.union_lookup and kind in NOTICE_KINDS:
             people += await scope.of(Payer).filter(union_lookup=payer.union_lookup).exclude(id=payer.id).order_by("id")
         routes = []
-        for person in people:
+        for person in people if kind is not MessageKind.PHONE_CODE else []:
             account = await self.institutions.chat_account(message.institution_id, person.chat_account_id)
-            if message.kind in account.templates and account.platform in self.outside.messengers:
-                routes.append((account, person))
-        # A service account's template message needs no grant, so it goes before the mini program's.
-        routes.sort(key=lambda route: (route[0].platform != "wechat_service", str(route[0].id)))
+            messenger = self.outside.messengers.get(account.platform)
+            if messenger is not None and person.reachable and messenger.carries(account, kind):
+                routes.append(_Route(account=account, messenger=messenger, payer=person))
+        for account in await self._phone_accounts(message.institution_id, kind):
+            if phone := await self._phone(message, payer, kind):
+                routes.append(
+                    _Route(
+                        account=account, messenger=self.outside.messengers[account.platform], payer=payer, phone=phone
+                    )
+                )
+        routes.sort(key=lambda route: (route.messenger.rank, str(route.account.id)))
         if message.chat_account_id is not None:
-            seen = [index for index, route in enumerate(routes) if route[0].id == message.chat_account_id]
+            seen = [index for index, route in enumerate(routes) if route.account.id == message.chat_account_id]
             routes = routes[seen[0] + 1 :] if seen else routes
         return routes[0] if routes else None
 
-    async def _render(self, message: Message, payer: Payer) -> OutgoingMessage:
+    async def _phone_accounts(self, institution_id: UUID, kind: MessageKind) -> list[ChatAccount]:
+        """The institution's accounts that write to phones."""
+        names = [name for name, messenger in self.outside.messengers.items() if messenger.writes_to_phones]
+        found = [await self.institutions.chat_account_on(institution_id, name) for name in names]
+        return [
+            account
+            for account in found
+            if account is not None and self.outside.messengers[account.platform].carries(account, kind)
+        ]
+
+    async def can_write_to_phones(self, institution_id: UUID) -> bool:
+        return bool(await self._phone_accounts(institution_id, MessageKind.PHONE_CODE))
+
+    async def _phone(self, message: Message, payer: Payer, kind: MessageKind) -> str:
+        """A code goes to the phone that it is to prove, a notice only to one whose owner has agreed."""
+        if kind is MessageKind.PHONE_CODE:
+            values = self.outside.keyring.decrypt_json(message.values_enc, place="message.values")
+            return str(values["phone"])
+        return await self.consents.phone(payer) if kind in NOTICE_KINDS else ""
+
+    async def _render(self, message: Message, route: _Route) -> OutgoingMessage:
         values = self.outside.keyring.decrypt_json(message.values_enc, place="message.values")
+        payer, kind = route.payer, MessageKind(message.kind)
         profile = await self.institutions.profile(message.institution_id)
         hospital = profile.name_en if payer.language == "en" and profile.name_en else profile.name_zh
-        kind = MessageKind(message.kind)
         order_no = str(values.get("order_no", ""))
+        text = (
+            await self.answers.text(payer, ChatQuestion(values["question"])) if kind is MessageKind.CHAT_ANSWER else ""
+        )
         return OutgoingMessage(
             message_id=message.id,
             kind=kind,
-            open_id=self.outside.keyring.decrypt(payer.open_id_enc, place="payer.open_id"),
+            address=route.phone or self.outside.keyring.decrypt(payer.open_id_enc, place="payer.open_id"),
             language=payer.language,
             fields=message_fields(kind, values, language=payer.language, hospital=hospital),
             page=PAGE.format(order_no=order_no) if order_no else BILLS_PAGE,
+            text=text,
         )
 
     async def _begin(self, due: DueRow, message: Message) -> bool:

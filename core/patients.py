@@ -11,20 +11,20 @@ from uuid import UUID
 from tortoise.exceptions import IntegrityError
 
 from core.clock import shanghai
+from core.consents import ConsentKind, Consents
 from core.errors import BindingRefused, InvalidRequest, NotFound, PatientNotBound
 from core.guarded import asking_hospital
 from core.institutions import Institutions
-from core.models import Binding, HisPatient, Patient, PatientIdentifier, Payer
+from core.models import Binding, HisPatient, PaperGrant, Patient, PatientIdentifier, Payer
 from core.outside import Outside
-from core.ports import ChatAccount, ChatIdentity, HospitalPatient, HospitalSite, Identifier, IdentifierType
+from core.ports import Bill, ChatAccount, ChatIdentity, HospitalPatient, HospitalSite, Identifier, IdentifierType
 from core.scrubbing import mask_name
 from core.tenancy import scoped
-from core.transactions import atomically, transaction, violated
+from core.transactions import atomically, rows, transaction, violated
 
 PATIENTS_PER_PAYER_MAX = 5
 NAME_LENGTH_MAX = 64
 IDENTIFIER_LENGTH_MAX = 64
-CONSENT_VERSION_LENGTH_MAX = 32
 MAINLAND_DIGITS_WITH_COUNTRY = 13
 PROOF_PHONE = "phone_held_by_his"
 
@@ -47,13 +47,30 @@ class BoundPayer:
     bound_on: date  # in Shanghai
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """What a payer may see of a patient: everything when bound, else what papers have opened to him."""
+
+    is_bound: bool
+    grants: tuple[PaperGrant, ...] = ()
+
+    def covers(self, site: HospitalSite, bill: Bill) -> bool:
+        """A paper opens its own bill and the other bills of its visit."""
+        return self.is_bound or any(
+            (grant.site_id, grant.his_patient_id) == (site.id, bill.his_patient_id)
+            and (grant.his_bill_id == bill.his_bill_id or (grant.visit_no != "" and grant.visit_no == bill.visit_no))
+            for grant in self.grants
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Patients:
     outside: Outside
     institutions: Institutions
+    consents: Consents
 
-    async def payer_for(self, account: ChatAccount, identity: ChatIdentity, *, language: str) -> Payer:
-        """The row of this chat identity, made on first sight."""
+    async def payer_for(self, account: ChatAccount, identity: ChatIdentity, *, language: str = "") -> Payer:
+        """The row of this chat identity, made on first sight. Without `language` the one that is known stays."""
         keyring = self.outside.keyring
         lookup = keyring.lookup(identity.open_id, place="payer.open_id")
         union = keyring.lookup(identity.union_id, place="payer.union_id") if identity.union_id else ""
@@ -69,26 +86,43 @@ class Patients:
                         open_id_enc=keyring.encrypt(identity.open_id, place="payer.open_id"),
                         open_id_lookup=lookup,
                         union_lookup=union,
-                        language=language,
+                        language=language or "zh",
                         created_at=self.outside.clock.now(),
                     )
             except IntegrityError as error:
                 if violated(error) != "payer_once":
                     raise
                 payer = await scope.of(Payer).get(chat_account_id=account.id, open_id_lookup=lookup)
-        if (payer.language, payer.union_lookup) != (language, union or payer.union_lookup):
-            payer.language, payer.union_lookup = language, union or payer.union_lookup
+        language, union = language or payer.language, union or payer.union_lookup
+        if (payer.language, payer.union_lookup) != (language, union):
+            payer.language, payer.union_lookup = language, union
             await scope.of(Payer).filter(id=payer.id).update(language=payer.language, union_lookup=payer.union_lookup)
         return payer
 
+    async def set_reachable(self, payer: Payer, reachable: bool) -> None:
+        """He follows the account and can be written to, or no longer."""
+        await (
+            scoped(payer.institution_id)
+            .of(Payer)
+            .filter(id=payer.id, reachable=not reachable)
+            .update(reachable=reachable)
+        )
+
     async def bind(
-        self, payer: Payer, *, name: str, identifier: Identifier, phone: str, consent_version: str = ""
+        self,
+        payer: Payer,
+        *,
+        name: str,
+        identifier: Identifier,
+        phone: str,
+        consent_version: str = "",
+        way: str = "miniprogram",
     ) -> BoundPatient:
         """Bind the person whom the HIS knows by this document and name, and whose phone the HIS holds.
 
-        `phone` has been verified by the chat platform; `consent_version` names the notice that the payer agreed
-        to. Raises BindingRefused or HospitalUnavailable. A wrong name
-        and an unknown document are told alike, so that nobody learns whether a document is registered.
+        `phone` has been proven to be the payer's; `consent_version` names the notice that the payer agreed to,
+        and `way` where. Raises BindingRefused or HospitalUnavailable. A wrong name and an unknown document are
+        told alike, so that nobody learns whether a document is registered.
         """
         name, value = name.strip(), normal_identifier(identifier)
         if not 1 <= len(name) <= NAME_LENGTH_MAX:
@@ -106,7 +140,7 @@ class Patients:
         if not mine:
             raise BindingRefused(reason="phone_differs")
         found_by = Identifier(type=identifier.type, value=value)
-        return await atomically(lambda: self._bind(payer, name, found_by, mine, consent_version))
+        return await atomically(lambda: self._bind(payer, name, found_by, mine, consent_version, way))
 
     async def _bind(
         self,
@@ -115,6 +149,7 @@ class Patients:
         identifier: Identifier,
         known: Sequence[tuple[HospitalSite, HospitalPatient]],
         consent_version: str,
+        way: str,
     ) -> BoundPatient:
         scope = scoped(payer.institution_id)
         await scope.of(Payer).select_for_update(no_key=True).get(id=payer.id)
@@ -123,13 +158,16 @@ class Patients:
             raise BindingRefused(reason="already_bound")
         if await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).count() >= PATIENTS_PER_PAYER_MAX:
             raise BindingRefused(reason="too_many")
+        consent_id = None
+        if consent_version:
+            consent_id = await self.consents.give(payer, ConsentKind.PERSONAL, version=consent_version, way=way)
         await Binding.create(
             id=self.outside.ids.uuid(),
             institution_id=payer.institution_id,
             payer_id=payer.id,
             patient_id=patient_id,
             proof=PROOF_PHONE,
-            consent_version=consent_version[:CONSENT_VERSION_LENGTH_MAX],
+            consent_id=consent_id,
             bound_at=self.outside.clock.now(),
         )
         return BoundPatient(patient_id=patient_id, masked_name=mask_name(name))
@@ -161,13 +199,7 @@ class Patients:
                     patient_id = entry.patient_id
                     break
         if patient_id is None:
-            patient = await Patient.create(
-                id=self.outside.ids.uuid(),
-                institution_id=institution_id,
-                name_enc=self.outside.keyring.encrypt(name, place="patient.name"),
-                created_at=self.outside.clock.now(),
-            )
-            patient_id = patient.id
+            patient_id = await self._new_patient(institution_id, name)
         if patient_id not in {entry.patient_id for entry in stored}:
             await PatientIdentifier.create(
                 id=self.outside.ids.uuid(),
@@ -178,15 +210,52 @@ class Patients:
                 lookup=lookup,
             )
         for site, person in known:
-            if not await scope.of(HisPatient).filter(branch=site.branch, his_patient_id=person.his_patient_id).exists():
-                await HisPatient.create(
-                    id=self.outside.ids.uuid(),
-                    institution_id=institution_id,
-                    patient_id=patient_id,
-                    branch=site.branch,
-                    his_patient_id=person.his_patient_id,
-                )
+            await self._known_as(site, person.his_patient_id, patient_id)
         return patient_id
+
+    async def _new_patient(self, institution_id: UUID, name: str) -> UUID:
+        patient = await Patient.create(
+            id=self.outside.ids.uuid(),
+            institution_id=institution_id,
+            name_enc=self.outside.keyring.encrypt(name, place="patient.name"),
+            created_at=self.outside.clock.now(),
+        )
+        return patient.id
+
+    async def _known_as(self, site: HospitalSite, his_patient_id: str, patient_id: UUID) -> None:
+        await rows(
+            "INSERT INTO his_patient (id, institution_id, patient_id, branch, his_patient_id)"
+            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT his_patient_once DO NOTHING RETURNING id",
+            self.outside.ids.uuid(),
+            site.institution_id,
+            patient_id,
+            site.branch,
+            his_patient_id,
+        )
+
+    async def known_to_hospital(self, site: HospitalSite, person: HospitalPatient) -> UUID:
+        """The row of a person whom the HIS has told us of, made on first sight; in the caller's transaction."""
+        scope = scoped(site.institution_id)
+        row = await scope.of(HisPatient).get_or_none(branch=site.branch, his_patient_id=person.his_patient_id)
+        if row is None:
+            await self._known_as(site, person.his_patient_id, await self._new_patient(site.institution_id, person.name))
+            row = await scope.of(HisPatient).get(branch=site.branch, his_patient_id=person.his_patient_id)
+        return row.patient_id
+
+    async def access(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> Access:
+        """Raises PatientNotBound for a payer to whom nothing of this patient is open."""
+        try:
+            await self.check_bound(institution_id, payer_id, patient_id)
+        except PatientNotBound:
+            grants = (
+                await scoped(institution_id)
+                .of(PaperGrant)
+                .filter(payer_id=payer_id, patient_id=patient_id, ends_at__gt=self.outside.clock.now())
+            )
+            if not grants:
+                raise
+            return Access(is_bound=False, grants=tuple(grants))
+        return Access(is_bound=True)
 
     async def bound(self, payer: Payer) -> list[BoundPatient]:
         """Whom this payer may see and pay for."""

@@ -770,21 +770,3 @@ def _group_key(unit: ConfirmUnit, bill: Bill) -> str:
     if unit is ConfirmUnit.VISIT:
         return f"visit:{bill.branch}:{bill.visit_no}"
     return f"bill:{bill.branch}:{bill.his_bill_id}"
-
-
-def payment_view(payment: Payment, lines: Sequence[PaymentLine]) -> str:
-    """The key of texts.STATUS_TEXTS that says how things stand."""
-    if payment.status in OPEN_PAYMENT:
-        return "paying"
-    if payment.status is not PaymentStatus.PAID:
-        return "not_paid"
-    statuses = {line.status for line in lines}
-    if LineStatus.HELD in statuses:
-        return "checking"
-    if statuses & {LineStatus.WAITING, LineStatus.CONFIRMING}:
-        return "confirming"
-    if statuses & {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.RETURNING}:
-        return "returning"
-    if statuses <= {LineStatus.RETURNED, LineStatus.DISPUTED}:
-        return "returned"
-    return "paid"

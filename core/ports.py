@@ -238,6 +238,7 @@ class HospitalCapabilities:
     poll_bills: bool = True  # list of bills issued in a time window
     events: bool = True  # tells us about new, cancelled and window-paid bills
     refund_check: bool = False
+    patient_by_id: bool = True  # tells who a bill's patient is; without it a paper's second factor cannot be checked
     confirm_unit: ConfirmUnit = ConfirmUnit.BILL
     processing_limit_seconds: int = 120  # after this long a confirm that it received is booked or refused
     lock_seconds: int = 900  # how long a lock lives when the HIS does not say
@@ -424,7 +425,15 @@ class Hospital(Protocol):
 
     name: str
 
+    def paper_key(self, site: HospitalSite) -> bytes:
+        """The key under which this HIS makes the addresses on its papers; empty when it makes none."""
+        ...
+
     async def find_patients(self, site: HospitalSite, identifier: Identifier) -> tuple[HospitalPatient, ...]: ...
+
+    async def get_patient(self, site: HospitalSite, his_patient_id: str) -> HospitalPatient | None:
+        """The person whom the HIS knows by this id, with every phone and document that it holds; None: nobody."""
+        ...
 
     async def list_bills(self, site: HospitalSite, his_patient_id: str) -> tuple[Bill, ...]:
         """All unpaid bills of this patient, insured ones too. Never an empty tuple for "no answer"."""
@@ -511,6 +520,21 @@ class ChatPlatform(Protocol):
 
     name: str
 
+    def shows(self, user_agent: str) -> bool:
+        """Whether a web page with this User-Agent is open inside this platform's app; false for mini programs."""
+        ...
+
+    def sign_in_url(self, account: ChatAccount, *, back_to: str, state: str) -> str:
+        """Where a web page sends its user for a sign-in code; the platform returns him to `back_to`?code=…&state=….
+
+        Empty for platforms whose app gets the code by itself.
+        """
+        ...
+
+    async def page_config(self, account: ChatAccount, url: str) -> Mapping[str, str]:
+        """What a web page at `url` needs to use the app's scanner; empty where there is nothing to configure."""
+        ...
+
     async def sign_in(self, account: ChatAccount, code: str) -> ChatIdentity:
         """Trade the one-use code of the app for an identity. Refused(final=True) when the code is spent or wrong."""
         ...
@@ -527,6 +551,12 @@ class MessageKind(StrEnum):
     PAID = "paid"
     REFUSED_RETURNED = "refused_returned"  # the HIS did not book it; the money goes back
     REFUND_ARRIVED = "refund_arrived"
+    CHAT_ANSWER = "chat_answer"  # what somebody asked in the chat and could not be told at once
+    PHONE_CODE = "phone_code"  # shows who holds a phone
+
+
+NOTICE_KINDS = (MessageKind.NEW_BILL, MessageKind.PAID, MessageKind.REFUSED_RETURNED, MessageKind.REFUND_ARRIVED)
+"""What a payer is told without having asked: on chat platforms each needs a template."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -535,10 +565,11 @@ class OutgoingMessage:
 
     message_id: UUID
     kind: MessageKind
-    open_id: str = field(repr=False)
+    address: str = field(repr=False)  # an open id, or the phone of a messenger that writes to phones
     language: str  # "zh" | "en"
-    fields: Mapping[str, str]  # our field name (title, amount, time, place, note …) → text
-    page: str  # path in the mini program, with opaque ids only
+    fields: Mapping[str, str] = field(repr=False)  # our field name (title, amount, time, place, note …) → text
+    page: str = ""  # path in the mini program, with opaque ids only
+    text: str = field(repr=False, default="")  # of a CHAT_ANSWER, links included
 
 
 class SendOutcome(StrEnum):
@@ -563,6 +594,12 @@ class Messenger(Protocol):
 
     name: str
     resend_window: timedelta  # within it the platform drops a second copy of the same message_id
+    rank: int  # of several that could carry a message the lowest goes first
+    writes_to_phones: bool  # its address is a phone number, and it needs the owner's consent
+
+    def carries(self, account: ChatAccount, kind: MessageKind) -> bool:
+        """Whether this account is set up for messages of this kind."""
+        ...
 
     async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult: ...
 

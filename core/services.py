@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from core.answers import Answers
 from core.applying import Applier
 from core.bills import Bills
 from core.cases import Cases
 from core.confirmations import Confirmations
+from core.consents import Consents
 from core.followup import FollowUp
+from core.guesses import Guesses
 from core.inbound import Inbounds
 from core.institutions import Institutions
 from core.ledger import Ledger
@@ -17,8 +20,10 @@ from core.locks import Locks
 from core.messages import Messages
 from core.newbills import NewBills
 from core.outside import Outside
+from core.paper import Papers
 from core.patients import Patients
 from core.payments import Payments
+from core.phones import Phones
 from core.refunds import Refunds
 from core.rotation import Rotation
 
@@ -29,8 +34,12 @@ class Services:
 
     outside: Outside
     institutions: Institutions
+    consents: Consents
     patients: Patients
     bills: Bills
+    papers: Papers
+    phones: Phones
+    answers: Answers
     payments: Payments
     confirmations: Confirmations
     locks: Locks
@@ -47,10 +56,12 @@ class Services:
         """Wire the domain on top of the given adapters."""
         institutions = Institutions(outside)
         cases = Cases(outside)
-        messages = Messages(outside, institutions, cases)
-        applier = Applier(outside, Ledger(outside), cases, messages)
-        patients = Patients(outside, institutions)
+        consents = Consents(outside)
+        patients = Patients(outside, institutions, consents)
         bills = Bills(outside, institutions, patients)
+        answers = Answers(outside, institutions, patients, bills)
+        messages = Messages(outside, institutions, cases, consents, answers)
+        applier = Applier(outside, Ledger(outside), cases, messages)
         locks = Locks(outside, institutions, cases)
         payments = Payments(outside, institutions, bills, locks, applier, cases)
         new_bills = NewBills(outside, institutions, patients, messages)
@@ -60,8 +71,12 @@ class Services:
         return cls(
             outside=outside,
             institutions=institutions,
+            consents=consents,
             patients=patients,
             bills=bills,
+            papers=Papers(outside, institutions, patients, bills, consents, Guesses(outside)),
+            phones=Phones(outside, institutions, messages),
+            answers=answers,
             payments=payments,
             confirmations=confirmations,
             locks=locks,

@@ -33,13 +33,52 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "en": "Something in the request is not right ({field}: {problem}). You were not charged. Please correct it.",
     },
     "not_signed_in": {
-        "zh": "登录已失效，没有扣款。请重新打开小程序。",
-        "en": "You are signed out; you were not charged. Please open the mini program again.",
+        "zh": "登录已失效，没有扣款。请重新打开。",
+        "en": "You are signed out; you were not charged. Please open it again.",
     },
     "not_found": {
         "zh": "没有找到这条记录，本次没有扣款。请返回列表刷新，或到收费窗口查询。",
         "en": "We could not find this; you were not charged by this request. Please go back and refresh the list,"
         " or ask at the cashier window.",
+    },
+    "not_found.paper": {
+        "zh": "没有找到这张处方，没有扣款。请核对号码或重新扫码；仍不行请到收费窗口办理。",
+        "en": "We could not find this prescription; you were not charged. Please check the number or scan it again,"
+        " or go to the cashier window.",
+    },
+    "factor_wrong": {
+        "zh": "与医院登记的不一致，没有扣款。还可以再试{left}次；不清楚请到收费窗口办理。",
+        "en": "This is not what the hospital holds; you were not charged. Tries left: {left}."
+        " If you are not sure, please go to the cashier window.",
+    },
+    "factor_locked": {
+        "zh": "输错次数太多，没有扣款。请到窗口缴费，或{minutes}分钟后再试。",
+        "en": "Too many wrong tries; you were not charged. Please pay at the window, or try again in {minutes}"
+        " minutes.",
+    },
+    "phone_code_refused": {
+        "zh": "手机号没有验证成功，没有扣款。请重新获取验证码，或到窗口办理。",
+        "en": "The phone could not be verified; you were not charged. Please ask for a new code, or go to the window.",
+    },
+    "phone_code_refused.wrong": {
+        "zh": "验证码不正确，没有扣款。请核对短信后再填。",
+        "en": "The code is not right; you were not charged. Please check the text message.",
+    },
+    "phone_code_refused.lapsed": {
+        "zh": "验证码已失效，没有扣款。请重新获取验证码。",
+        "en": "The code has lapsed; you were not charged. Please ask for a new one.",
+    },
+    "phone_code_refused.too_soon": {
+        "zh": "验证码刚刚发出，没有扣款。请一分钟后再获取。",
+        "en": "A code was sent just now; you were not charged. Please wait a minute before asking again.",
+    },
+    "phone_code_refused.too_many": {
+        "zh": "今天获取验证码的次数太多，没有扣款。请明天再试，或到窗口办理。",
+        "en": "Too many codes today; you were not charged. Please try tomorrow, or go to the window.",
+    },
+    "phone_code_refused.no_sms": {
+        "zh": "医院没有开通短信，没有扣款。请在小程序里绑定，或到窗口办理。",
+        "en": "The hospital sends no text messages; you were not charged. Please use the mini program or the window.",
     },
     "patient_not_bound": {
         "zh": "您还没有绑定这位就诊人，不能查看或支付。没有扣款。请先绑定就诊人。",
@@ -187,6 +226,8 @@ PROBLEMS_ZH: Mapping[str, str] = {
     "is missing": "没有填写",
     "is not a known field": "不认识这一项",
     "has the wrong form": "格式不对",
+    "four letters or digits are needed": "需要4位数字或字母",
+    "a mainland mobile number is needed": "需要大陆手机号",
     "this is not JSON": "内容不是JSON",
     "must be application/json": "应为application/json",
     "is malformed": "格式不对",
@@ -199,6 +240,9 @@ FIELDS_ZH: Mapping[str, str] = {
     "identifier.value": "证件号码",
     "identifier.type": "证件类型",
     "phone_code": "手机号授权",
+    "phone": "手机号",
+    "code": "号码",
+    "factor": "后四位",
     "bills": "账单",
     "shown_fen": "金额",
     "method": "支付方式",
@@ -309,6 +353,7 @@ WALLET_TEXTS: Mapping[str, Mapping[str, str]] = {
 PLATFORM_TEXTS: Mapping[str, Mapping[str, str]] = {
     "wechat_miniprogram": {"zh": "微信小程序", "en": "WeChat mini program"},
     "wechat_service": {"zh": "微信公众号", "en": "WeChat official account"},
+    "sms": {"zh": "短信", "en": "Text message"},
 }
 """Where a payer has bound a patient; a platform without an entry is told by its own name."""
 
@@ -362,4 +407,6 @@ def message_fields(kind: MessageKind, values: Mapping[str, Any], *, language: st
     elif kind is MessageKind.REFUND_ARRIVED:
         fields["status"] = "退款成功" if zh else "Refunded"
         fields["note"] = "已退回原支付账户" if zh else "Returned to where you paid from"
+    elif kind is MessageKind.PHONE_CODE:
+        fields["code"] = str(values.get("code", ""))
     return fields

@@ -71,8 +71,14 @@ class GuardedHospital:
         broken = self._line(site).broken_until(now)
         return max((moment for moment in (maintenance, broken) if moment is not None), default=None)
 
+    def paper_key(self, site: HospitalSite) -> bytes:
+        return self._hospital.paper_key(site)
+
     async def find_patients(self, site: HospitalSite, identifier: Identifier) -> tuple[HospitalPatient, ...]:
         return await self._guarded(site, lambda: self._hospital.find_patients(site, identifier))
+
+    async def get_patient(self, site: HospitalSite, his_patient_id: str) -> HospitalPatient | None:
+        return await self._guarded(site, lambda: self._hospital.get_patient(site, his_patient_id))
 
     async def list_bills(self, site: HospitalSite, his_patient_id: str) -> tuple[Bill, ...]:
         return await self._guarded(site, lambda: self._hospital.list_bills(site, his_patient_id))

@@ -12,11 +12,11 @@ from core.bills import ShownBill
 from core.errors import BillNotPayable, HospitalUnavailable
 from core.models import Payment, PaymentLine
 from core.money import Fen
-from core.payments import payment_view
 from core.ports import PaidRecord
 from core.services import Services
 from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, PaymentStatus
 from core.tenancy import scoped
+from core.viewing import payment_view
 from miniprogram_api.auth import Session
 from miniprogram_api.running import Asking, Questions
 

@@ -13,7 +13,7 @@ from core.institutions import Profile
 from core.models import Payment, PaymentLine, PaymentMethod
 from core.money import Fen, yuan_text
 from core.patients import BoundPatient, BoundPayer
-from core.payments import Started, payment_view
+from core.payments import Started
 from core.ports import Bill, BillItem
 from core.texts import (
     ASKING_TEXT,
@@ -26,6 +26,7 @@ from core.texts import (
     time_text,
     valid_text,
 )
+from core.viewing import payment_view
 from miniprogram_api.lists import (
     ALREADY_PAID,
     ASKING,

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from core.clock import Clock
 from core.errors import ConfigurationError, CounterpartyError, Refused
 from core.models import PaymentMethod
-from core.ports import ChatAccount, MessageKind
+from core.ports import NOTICE_KINDS, ChatAccount
 from core.scrubbing import scrub_text
 from core.services import Services
 from core.tenancy import across_institutions
@@ -437,7 +437,7 @@ async def _accounts(report: Report, services: Services, *, offline: bool) -> Non
             "set up an institution with all four before patients come",
         )
     for chat in chats:
-        missing = sorted(kind.value for kind in MessageKind if kind.value not in chat.templates)
+        missing = sorted(kind.value for kind in NOTICE_KINDS if kind.value not in chat.templates)
         if chat.platform not in services.outside.messengers:
             report.warn(f"chat {chat.app_id}", f"nobody sends for {chat.platform}", "correct the account's platform")
         elif missing:

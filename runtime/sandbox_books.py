@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 
 from core.models import Payment, PaymentLine
-from core.payments import payment_view
 from core.states import LineStatus, PaymentStatus
+from core.viewing import payment_view
 
 PAYMENTS_MAX = 100
 MESSAGES_MAX = 100

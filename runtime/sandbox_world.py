@@ -21,7 +21,7 @@ from yarl import URL
 
 from core.ids import Ids
 from core.memory import MemoryLimiter, MemoryTokenStore
-from core.ports import ChatIdentity, MessageKind
+from core.ports import NOTICE_KINDS, ChatIdentity, MessageKind
 from core.services import Services
 from runtime.bootstrap import BoundedBackground, build_services, program_name
 from runtime.database import credentials_of, database
@@ -143,7 +143,7 @@ class World:
                 platform=platform,
                 app_id=app.app_id,
                 params=params,
-                templates={kind.value: self._template(app, kind) for kind in MessageKind},
+                templates={kind.value: self._template(app, kind) for kind in NOTICE_KINDS},
             )
 
     def _template(self, app: App, kind: MessageKind) -> str:

@@ -86,6 +86,7 @@ class HospitalSimulator:
         self._operations: dict[str, Callable[[Fields, datetime, Fault | None], Fields]] = {
             "ping": self._ping,
             "find_patients": self._find_patients,
+            "get_patient": self._get_patient,
             "list_bills": self._list_bills,
             "list_new_bills": self._list_new_bills,
             "get_bill": self._get_bill,
@@ -383,19 +384,10 @@ class HospitalSimulator:
 
     def _find_patients(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
         asked = (fields["identifier"]["type"], fields["identifier"]["value"])
-        return {
-            "patients": [
-                {
-                    "patient_id": person.patient_id,
-                    "name": person.name,
-                    "phones": list(person.phones),
-                    "identifiers": [{"type": type_, "value": value} for type_, value in person.identifiers],
-                    "birth_date": person.birth_date,
-                }
-                for person in self.patients.values()
-                if asked in person.identifiers
-            ]
-        }
+        return {"patients": [_shown(person) for person in self.patients.values() if asked in person.identifiers]}
+
+    def _get_patient(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
+        return {"patient": _shown(self.patients[self._known_patient(fields["patient_id"])])}
 
     def _list_bills(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
         patient_id = self._known_patient(fields["patient_id"])
@@ -977,6 +969,16 @@ def _with_no_value_words(fields: Fields) -> Fields:
         if isinstance(value, dict)
         else value
         for name, value in spoiled(fields).items()
+    }
+
+
+def _shown(person: Person) -> Fields:
+    return {
+        "patient_id": person.patient_id,
+        "name": person.name,
+        "phones": list(person.phones),
+        "identifiers": [{"type": type_, "value": value} for type_, value in person.identifiers],
+        "birth_date": person.birth_date,
     }
 
 

@@ -9,6 +9,7 @@ NAME = "hospital"
 API_CALLS = frozenset(
     {
         "find_patients",
+        "get_patient",
         "list_bills",
         "list_new_bills",
         "get_bill",

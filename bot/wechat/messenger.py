@@ -12,7 +12,7 @@ from bot.wechat.mapping import BadTemplate, send_result, template_data, template
 from bot.wechat.tokens import TOTAL_SECONDS_MAX, AccessTokens
 from core.clock import Clock
 from core.errors import OutcomeUnknown, Refused
-from core.ports import ChatAccount, OutgoingMessage, SendOutcome, SendResult
+from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome, SendResult
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,15 @@ class TemplateMessenger:
 
     name = "wechat_service"
     resend_window = timedelta(minutes=10) - timedelta(seconds=TOTAL_SECONDS_MAX)
+    rank = 1  # before the mini program's: a template message uses up no grant
+    writes_to_phones = False
 
     def __init__(self, *, tokens: AccessTokens, clock: Clock) -> None:
         self._tokens = tokens
         self._clock = clock
+
+    def carries(self, account: ChatAccount, kind: MessageKind) -> bool:
+        return kind in account.templates
 
     async def check(self, account: ChatAccount) -> str:
         """Prove that the account's secret gives an access token; one line for an operator."""
@@ -48,10 +53,15 @@ class SubscribeMessenger:
 
     name = "wechat_miniprogram"
     resend_window = timedelta(0)
+    rank = 2
+    writes_to_phones = False
 
     def __init__(self, *, tokens: AccessTokens, clock: Clock) -> None:
         self._tokens = tokens
         self._clock = clock
+
+    def carries(self, account: ChatAccount, kind: MessageKind) -> bool:
+        return kind in account.templates
 
     async def check(self, account: ChatAccount) -> str:
         """Prove that the account's secret gives an access token; one line for an operator."""
@@ -91,7 +101,7 @@ async def _send(
     try:
         template = template_for(account, message.kind)
         body = {
-            "touser": message.open_id,
+            "touser": message.address,
             "template_id": template.id,
             "data": template_data(template, message),
             **more(account, message),

@@ -45,6 +45,15 @@ class WechatMiniProgram:
         self._api = api
         self._tokens = tokens
 
+    def shows(self, user_agent: str) -> bool:
+        return False
+
+    def sign_in_url(self, account: ChatAccount, *, back_to: str, state: str) -> str:
+        return ""
+
+    async def page_config(self, account: ChatAccount, url: str) -> Mapping[str, str]:
+        return {}
+
     async def sign_in(self, account: ChatAccount, code: str) -> ChatIdentity:
         return (await self.open_session(account, code)).identity
 

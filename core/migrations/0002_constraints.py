@@ -15,6 +15,7 @@ PARENTS = [
     "confirmation",
     "his_lock",
     "refund",
+    "consent",
 ]
 
 CHILDREN = {
@@ -26,7 +27,17 @@ CHILDREN = {
     "his_patient": [("patient_id", "patient")],
     "patient_identifier": [("patient_id", "patient")],
     "payer": [("chat_account_id", "chat_account")],
-    "binding": [("payer_id", "payer"), ("patient_id", "patient")],
+    "binding": [("payer_id", "payer"), ("patient_id", "patient"), ("consent_id", "consent")],
+    "consent": [("payer_id", "payer")],
+    "paper_link": [("site_id", "hospital_site")],
+    "paper_grant": [
+        ("payer_id", "payer"),
+        ("patient_id", "patient"),
+        ("site_id", "hospital_site"),
+        ("consent_id", "consent"),
+    ],
+    "guess": [],
+    "phone_code": [("payer_id", "payer")],
     "payment": [
         ("merchant_account_id", "merchant_account"),
         ("payer_id", "payer"),
@@ -236,6 +247,9 @@ ONCE = [
     "CREATE UNIQUE INDEX staff_case_open_once ON staff_case (institution_id, kind, subject) WHERE status = 'open'",
     "ALTER TABLE message ADD CONSTRAINT message_once UNIQUE (institution_id, dedup_key)",
     "ALTER TABLE idempotency_record ADD CONSTRAINT idempotency_record_once UNIQUE (institution_id, actor, route, key)",
+    "ALTER TABLE paper_link ADD CONSTRAINT paper_link_once UNIQUE (lookup)",
+    "ALTER TABLE guess ADD CONSTRAINT guess_once UNIQUE (institution_id, subject, actor)",
+    "CREATE UNIQUE INDEX consent_once ON consent (payer_id, kind, version) WHERE withdrawn_at IS NULL",
 ]
 
 INDEXES = [
@@ -249,6 +263,10 @@ INDEXES = [
     "CREATE INDEX transfer_of_payment ON transfer (payment_id)",
     "CREATE INDEX payer_union ON payer (institution_id, union_lookup) WHERE union_lookup <> ''",
     "CREATE INDEX his_patient_of_patient ON his_patient (patient_id)",
+    "CREATE INDEX paper_grant_of_payer ON paper_grant (payer_id, ends_at)",
+    "CREATE INDEX phone_code_of_payer ON phone_code (payer_id, sent_at)",
+    "CREATE INDEX phone_code_of_phone ON phone_code (institution_id, phone_lookup, sent_at)",
+    "CREATE INDEX message_on_platform ON message (chat_account_id, platform_message_id) WHERE platform_message_id <> ''",
     "CREATE INDEX idempotency_record_age ON idempotency_record (created_at)",
 ]
 

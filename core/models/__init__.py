@@ -1,5 +1,6 @@
 """The tables, one module per subject."""
 
+from core.models.access import Consent, Guess, PaperGrant, PaperLink, PhoneCode
 from core.models.institutions import (
     Binding,
     ChatAccountRow,
@@ -36,7 +37,9 @@ __all__ = [
     "Binding",
     "ChatAccountRow",
     "Confirmation",
+    "Consent",
     "Deployment",
+    "Guess",
     "HisLock",
     "HisPatient",
     "HospitalSiteRow",
@@ -45,6 +48,8 @@ __all__ = [
     "Institution",
     "MerchantAccountRow",
     "Message",
+    "PaperGrant",
+    "PaperLink",
     "Patient",
     "PatientIdentifier",
     "Payer",
@@ -52,6 +57,7 @@ __all__ = [
     "PaymentEvent",
     "PaymentLine",
     "PaymentMethod",
+    "PhoneCode",
     "RawBody",
     "Refund",
     "RefundLine",

@@ -153,6 +153,7 @@ class Payer(Model):
     open_id_lookup = fields.CharField(max_length=64)
     union_lookup = fields.CharField(max_length=64, default="")
     language = fields.CharField(max_length=8, default="zh")
+    reachable = fields.BooleanField(default=True)
     created_at = fields.DatetimeField()
 
     class Meta:
@@ -167,7 +168,7 @@ class Binding(Model):
     payer_id: UUID = fields.UUIDField()
     patient_id: UUID = fields.UUIDField()
     proof = fields.CharField(max_length=32)
-    consent_version = fields.CharField(max_length=32, default="")
+    consent_id: UUID | None = fields.UUIDField(null=True)
     bound_at = fields.DatetimeField()
     removed_at = fields.DatetimeField(null=True)
 

@@ -80,6 +80,7 @@ class Message(DueMixin):
     first_sent_at = fields.DatetimeField(null=True)
     result_code = fields.CharField(max_length=64, default="")
     platform_message_id = fields.CharField(max_length=OUTSIDE_ID_LENGTH_MAX, default="")
+    delivery = fields.CharField(max_length=16, default="")
     created_at = fields.DatetimeField()
 
     class Meta:

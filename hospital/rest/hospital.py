@@ -30,10 +30,10 @@ from hospital.rest.client import RestClient
 from hospital.rest.signing import SeenNonces, event_problem, read_keys
 from wire.http import Transport
 
-PARAMS = ("key_id", "secret", "other_key_id", "other_secret")
-"""The parameters of a site; the last two only while a key is being replaced."""
+PARAMS = ("key_id", "secret", "other_key_id", "other_secret", "paper_key")
+"""The parameters of a site; the other key only while one is being replaced, the paper key where papers are made."""
 
-PARAMS_SECRET = frozenset({"secret", "other_secret"})
+PARAMS_SECRET = frozenset({"secret", "other_secret", "paper_key"})
 
 
 def fresh_nonce() -> str:
@@ -57,11 +57,25 @@ class RestHospital:
         self._clock = clock
         self._seen_nonces = seen_nonces or SeenNonces()
 
+    def paper_key(self, site: HospitalSite) -> bytes:
+        return site.params.get("paper_key", "").encode()
+
     async def find_patients(self, site: HospitalSite, identifier: Identifier) -> tuple[HospitalPatient, ...]:
         asked = {"identifier": {"type": identifier.type.value, "value": identifier.value}}
         answer = await self.client.call(site, "find_patients", asked)
         with _reading():
             return mapping.read_patients(answer.fields)
+
+    async def get_patient(self, site: HospitalSite, his_patient_id: str) -> HospitalPatient | None:
+        """None only when the HIS says PATIENT_UNKNOWN."""
+        try:
+            answer = await self.client.call(site, "get_patient", {"patient_id": his_patient_id})
+        except Refused as refused:
+            if refused.final and refused.code == "PATIENT_UNKNOWN":
+                return None
+            raise
+        with _reading():
+            return mapping.read_one_patient(answer.fields, his_patient_id=his_patient_id)
 
     async def list_bills(self, site: HospitalSite, his_patient_id: str) -> tuple[Bill, ...]:
         """All bills of this patient that are not settled. Raises OutcomeUnknown rather than leave one out."""

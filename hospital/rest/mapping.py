@@ -37,6 +37,7 @@ from core.ports import (
 
 FINAL_REFUSALS: Mapping[str, frozenset[str]] = {
     "find_patients": frozenset(),
+    "get_patient": frozenset({"PATIENT_UNKNOWN"}),
     "list_bills": frozenset({"PATIENT_UNKNOWN"}),
     "list_new_bills": frozenset(),
     "get_bill": frozenset({"BILL_UNKNOWN"}),
@@ -207,15 +208,25 @@ def must_match(fields: Mapping[str, Any], name: str, asked: str) -> None:
 
 
 def read_patients(answer: Mapping[str, Any]) -> tuple[HospitalPatient, ...]:
-    return tuple(
-        HospitalPatient(
-            his_patient_id=needed_text(row, "patient_id"),
-            name=text(row, "name"),
-            phones=texts(row, "phones"),
-            identifiers=tuple(_identifiers(row)),
-            birth_date=text(row, "birth_date") if _DATE.fullmatch(text(row, "birth_date")) else "",
-        )
-        for row in rows(answer, "patients")
+    return tuple(_patient(row) for row in rows(answer, "patients"))
+
+
+def read_one_patient(answer: Mapping[str, Any], *, his_patient_id: str) -> HospitalPatient:
+    """The person who was asked for; somebody else is Unreadable."""
+    row = answer.get("patient")
+    if not isinstance(row, dict):
+        raise Unreadable("patient is missing")
+    must_match(row, "patient_id", his_patient_id)
+    return _patient({**row, "patient_id": his_patient_id})
+
+
+def _patient(row: Mapping[str, Any]) -> HospitalPatient:
+    return HospitalPatient(
+        his_patient_id=needed_text(row, "patient_id"),
+        name=text(row, "name"),
+        phones=texts(row, "phones"),
+        identifiers=tuple(_identifiers(row)),
+        birth_date=text(row, "birth_date") if _DATE.fullmatch(text(row, "birth_date")) else "",
     )
 
 

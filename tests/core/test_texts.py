@@ -26,10 +26,10 @@ from core.errors import (
 )
 from core.models import Payment, PaymentLine
 from core.money import Fen
-from core.payments import payment_view
-from core.ports import MessageKind
+from core.ports import NOTICE_KINDS, MessageKind
 from core.states import LineStatus, PaymentStatus
 from core.texts import BILL_TITLE, ERRORS, LANGUAGES, STATUS_TEXTS, error_text, language_of, message_fields, time_text
+from core.viewing import payment_view
 
 CORE = Path(inspect.getfile(texts)).parent
 
@@ -196,7 +196,7 @@ MOMENT = datetime(2026, 5, 6, 2, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", NOTICE_KINDS)
 def test_a_message_says_nothing_private(kind: MessageKind, language: str) -> None:
     values = PRIVATE | {
         "amount_fen": 8650,
@@ -218,7 +218,7 @@ def test_a_message_says_nothing_private(kind: MessageKind, language: str) -> Non
     assert fields["note"]
 
 
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", NOTICE_KINDS)
 def test_the_languages_of_a_message_differ_and_have_the_same_fields(kind: MessageKind) -> None:
     zh, en = (message_fields(kind, {"amount_fen": 1}, language=language, hospital="H") for language in LANGUAGES)
     assert zh.keys() == en.keys()
@@ -228,8 +228,8 @@ def test_the_languages_of_a_message_differ_and_have_the_same_fields(kind: Messag
 
 
 def test_no_two_kinds_of_message_look_alike() -> None:
-    statuses = [message_fields(kind, {}, language="zh", hospital="H")["status"] for kind in MessageKind]
-    assert len(set(statuses)) == len(MessageKind)
+    statuses = [message_fields(kind, {}, language="zh", hospital="H")["status"] for kind in NOTICE_KINDS]
+    assert len(set(statuses)) == len(NOTICE_KINDS)
 
 
 def test_why_a_bill_was_returned_is_told_in_both_languages() -> None:

@@ -22,7 +22,7 @@ from core.memory import MemoryLimiter, MemoryTokenStore
 from core.models import Payer, Payment, PaymentLine
 from core.money import Fen
 from core.payments import Started, StartPayment
-from core.ports import ChatIdentity, Identifier, IdentifierType, MessageKind
+from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType
 from core.services import Services
 from runtime.bootstrap import build_services
 from runtime.setup import Setup
@@ -146,7 +146,7 @@ class House:
                 platform=platform,
                 app_id=app.app_id,
                 params={"secret": app.secret, "base_url": CHAT_URL, "miniprogram_app_id": mini.app_id},
-                templates={kind.value: entry for kind in MessageKind},
+                templates={kind.value: entry for kind in NOTICE_KINDS},
             )
         merchant = self.pay.add_merchant(MCHID, appids={mini.app_id, official.app_id})
         account = await setup.merchant_account(

@@ -14,7 +14,7 @@ from bot.wechat.messenger import SubscribeMessenger, TemplateMessenger
 from bot.wechat.platform import WechatMiniProgram
 from bot.wechat.tokens import AccessTokens
 from core.memory import MemoryTokenStore
-from core.ports import ChatAccount, MessageKind, OutgoingMessage, TokenStore
+from core.ports import NOTICE_KINDS, ChatAccount, MessageKind, OutgoingMessage, TokenStore
 from simulators.clock import ManualClock
 from simulators.faults import Faults
 from simulators.kit import Request, Response, exchange
@@ -91,7 +91,7 @@ class WechatOfTests:
             platform="wechat_service" if app is self.official else "wechat_miniprogram",
             app_id=app.app_id,
             params={"secret": app.secret, "base_url": self.base_url, **params},
-            templates=dict.fromkeys(MessageKind, entry),
+            templates=dict.fromkeys(NOTICE_KINDS, entry),
         )
 
     def open_id(self, app: App) -> str:
@@ -109,7 +109,7 @@ class WechatOfTests:
         values: dict[str, Any] = {
             "message_id": UUID(int=number),
             "kind": MessageKind.NEW_BILL,
-            "open_id": self.open_id(app),
+            "address": self.open_id(app),
             "language": "zh",
             "page": PAGE,
             **changes,

@@ -1,0 +1,115 @@
+"""What a payer is told in the chat about his affairs: asked from HIS and our own rows at that moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from core.bills import Bills
+from core.chat_texts import (
+    ChatLinks,
+    OwedBill,
+    PaidPayment,
+    hospital_silent_text,
+    not_bound_text,
+    owed_text,
+    paid_text,
+    patients_text,
+)
+from core.errors import BillNotPayable, HospitalUnavailable
+from core.institutions import Institutions, Profile
+from core.models import Payer, Payment, PaymentLine
+from core.outside import Outside
+from core.patients import BoundPatient, Patients
+from core.states import HOLDS_BILL, LineStatus, PaymentStatus
+from core.tenancy import scoped
+from core.viewing import payment_view
+
+PAID_SHOWN_MAX = 5
+
+
+class ChatQuestion(StrEnum):
+    """What somebody wants to know."""
+
+    OWED = "owed"
+    PAID = "paid"
+    PATIENTS = "patients"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    outside: Outside
+    institutions: Institutions
+    patients: Patients
+    bills: Bills
+
+    def links(self, profile: Profile) -> ChatLinks:
+        return ChatLinks(f"{self.outside.public_url}/h/{profile.code}")
+
+    async def text(self, payer: Payer, question: ChatQuestion) -> str:
+        """The answer in the payer's language, with links. A silent HIS is said to be silent."""
+        links = self.links(await self.institutions.profile(payer.institution_id))
+        bound = await self.patients.bound(payer)
+        if question is ChatQuestion.PATIENTS:
+            return patients_text([patient.masked_name for patient in bound], links, payer.language)
+        if question is ChatQuestion.PAID:
+            return paid_text(await self._paid(payer), links, payer.language)
+        if not bound:
+            return not_bound_text(links, payer.language)
+        try:
+            owed = [bill for patient in bound for bill in await self._owed(payer, patient, links)]
+        except (HospitalUnavailable, BillNotPayable):
+            return hospital_silent_text(links, payer.language)
+        return owed_text(owed, links, payer.language)
+
+    async def _owed(self, payer: Payer, patient: BoundPatient, links: ChatLinks) -> list[OwedBill]:
+        """A bill that has been paid through us and that the HIS has not booked yet is not owed."""
+        shown = await self.bills.unpaid(payer.institution_id, payer.id, patient.patient_id)
+        taken = await self._taken(payer, [each.bill.his_bill_id for each in shown])
+        return [
+            OwedBill(
+                masked_name=patient.masked_name,
+                amount_fen=each.bill.to_pay_fen,
+                url=links.bill(patient.patient_id, each.bill.branch, each.bill.his_bill_id),
+                payable=each.payable,
+            )
+            for each in shown
+            if (each.bill.branch, each.bill.his_bill_id) not in taken
+        ]
+
+    async def _taken(self, payer: Payer, his_bill_ids: list[str]) -> set[tuple[str, str]]:
+        if not his_bill_ids:
+            return set()
+        scope = scoped(payer.institution_id)
+        lines = await scope.of(PaymentLine).filter(
+            his_bill_id__in=his_bill_ids, status__in=[*HOLDS_BILL, LineStatus.WAITING]
+        )
+        paid = {
+            payment.id
+            for payment in await scope.of(Payment).filter(
+                id__in=[line.payment_id for line in lines], status=PaymentStatus.PAID
+            )
+        }
+        return {
+            (line.branch, line.his_bill_id) for line in lines if line.status in HOLDS_BILL or line.payment_id in paid
+        }
+
+    async def _paid(self, payer: Payer) -> list[PaidPayment]:
+        """The payer's own payments that took money, newest first."""
+        scope = scoped(payer.institution_id)
+        payments = (
+            await scope.of(Payment)
+            .filter(payer_id=payer.id, status=PaymentStatus.PAID)
+            .order_by("-paid_at")
+            .limit(PAID_SHOWN_MAX)
+        )
+        lines = await scope.of(PaymentLine).filter(payment_id__in=[payment.id for payment in payments])
+        return [
+            PaidPayment(
+                amount_fen=payment.paid_fen,
+                refunded_fen=payment.refunded_fen,
+                at=payment.paid_at or payment.created_at,
+                status=payment_view(payment, [line for line in lines if line.payment_id == payment.id]),
+            )
+            for payment in payments
+        ]
