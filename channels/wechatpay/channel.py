@@ -19,14 +19,13 @@ from channels.wechatpay.mapping import (
     refund_of,
     trade_of,
 )
+from channels.wechatpay.notices import notice_of
 from channels.wechatpay.params import Credentials
 from channels.wechatpay.parties import Parties
 from channels.wechatpay.records import Unreadable, record_of, text
 from channels.wechatpay.signing import (
-    AEAD_ALGORITHM,
     CLOCK_TOLERANCE_SECONDS,
     decrypt_field,
-    decrypt_resource,
     encrypt_field,
     pay_message,
     sign_text,
@@ -172,7 +171,7 @@ class WechatPay:
         if problem := why_not_signed(self._client.keys(account), headers, body, self._clock.now()):
             return Unverified(reason=problem)
         try:
-            return _notice(self._client.credentials(account), body)
+            return notice_of(self._client.credentials(account), body)
         except Unreadable as error:
             return Unverified(reason=str(error))
 
@@ -185,9 +184,11 @@ class WechatPay:
     async def check(self, account: MerchantAccount) -> str:
         """WeChat Pay's self-test: signatures both ways, field encryption, and a notice that follows.
 
-        Merchants who may not use it are checked by asking for an order that cannot exist.
+        Then an order that cannot exist is asked for: that proves that the numbers belong together, and it is all
+        that can be asked of merchants to whom the self-test is not open.
         """
         credentials = self._client.credentials(account)
+        parties = credentials.parties
         message = f"zhenfu{self._nonce()}"
         key = self._client.answer_key(account)
         body = canonical_json(
@@ -200,8 +201,8 @@ class WechatPay:
         reply = await self._client.exchange(account, "POST", ECHO_PATH, body, key)
         clock = _clock_line(reply, self._clock.now())
         if reply.status in (403, 404, 405):
-            await self.query(account, f"CHECK{self._nonce()}"[:32])
-            return f"our signature is accepted; the self-test is not open to this merchant; {clock}"
+            await self._ask_for_nothing(account)
+            return f"our signature is accepted for {parties}; the self-test is not open to this merchant; {clock}"
         try:
             answer = await self._client.judge(account, Call.ECHO, reply)
         except Refused as refused:
@@ -214,11 +215,15 @@ class WechatPay:
                 raise Unreadable("the echo is not what we sent")
             if sealed := text(record, "encrypted_echo_message", required=False):
                 _check_sealed_echo(credentials, sealed, message)
-        return f"signatures and field encryption work with {key.serial}; a test notice follows; {clock}"
+        await self._ask_for_nothing(account)
+        return f"signatures and field encryption work with {key.serial} for {parties}; a test notice follows; {clock}"
 
     async def refresh_keys(self, account: MerchantAccount) -> tuple[str, ...]:
         """Download the platform certificates now; the serials of all keys held afterwards."""
         return await self._client.renew_certificates(account)
+
+    async def _ask_for_nothing(self, account: MerchantAccount) -> None:
+        await self.query(account, f"CHECK{self._nonce()}"[:32])
 
     def _pay_params(self, credentials: Credentials, order: TradeOrder, app_id: str, prepay_id: str) -> PayParams:
         """Signed for the app that shows the pay sheet, by whoever placed the order."""
@@ -235,37 +240,6 @@ class WechatPay:
         if order.instrument == "miniprogram":
             return PayParams(kind="miniprogram", values=values)
         return PayParams(kind="jsapi", values={"appId": app_id, **values})
-
-
-def _notice(credentials: Credentials, body: bytes) -> Notice:
-    """What an authentic envelope holds. Raises Unreadable."""
-    envelope = record_of(body)
-    event = text(envelope, "event_type")
-    resource = envelope.get("resource")
-    if not isinstance(resource, dict) or text(resource, "algorithm") != AEAD_ALGORITHM:
-        raise Unreadable("a notice without a resource that we can decrypt")
-    try:
-        plain = decrypt_resource(
-            credentials.api_v3_key,
-            nonce=text(resource, "nonce"),
-            associated_data=text(resource, "associated_data", required=False),
-            ciphertext=text(resource, "ciphertext"),
-        )
-    except ValueError as error:
-        raise Unreadable(str(error)) from error
-    record = record_of(plain)
-    parties = credentials.parties
-    parties.expect_said(record)
-    notice_id = text(envelope, "id")
-    if event == "TRANSACTION.SUCCESS":
-        parties.expect_apps(record)
-        trade = trade_of(record, parties=parties, order_no=None, raw=plain)
-        return Notice(notice_id=notice_id, kind="trade", trade=trade)
-    if event.startswith("REFUND."):
-        parties.expect(record)
-        refund = refund_of(record, refund_no=None, state_name="refund_status", raw=plain)
-        return Notice(notice_id=notice_id, kind="refund", refund=refund)
-    return Notice(notice_id=notice_id, kind="probe" if event.startswith("SECURITY_ECHO.") else "other")
 
 
 def _product(order: TradeOrder) -> str:

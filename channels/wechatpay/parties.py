@@ -31,7 +31,7 @@ class Parties:
     numbers: Mapping[str, str]  # in an order, a query, a close, and in all that is told about an order
     refund_numbers: Mapping[str, str]  # in a refund and in a query of one
     apps: Mapping[str, PayerApp]  # by app id; the first one is the default
-    signer_app_name: str  # the app id that is always told
+    signer_app_name: str  # the app id that a notice of payment always tells
 
     @classmethod
     def direct(cls, merchant_no: str, app_ids: Iterable[str]) -> Self:
@@ -81,18 +81,15 @@ class Parties:
             expect(record, name, number)
 
     def expect_said(self, record: Record) -> None:
-        """Whatever is said of the numbers is ours: for messages that need not name anybody. Raises Unreadable."""
-        for name, number in self.numbers.items():
-            if name in record:
-                expect(record, name, number)
-
-    def expect_apps(self, record: Record) -> None:
-        """The app that is always told is told, and every app that is told is ours. Raises Unreadable."""
-        text(record, self.signer_app_name)
-        for name, ours in self._app_ids().items():
+        """Whatever is said of numbers and apps is ours: for messages that need not name anybody. Raises Unreadable."""
+        for name, ours in self._said().items():
             if name in record and text(record, name) not in ours:
                 raise Unreadable(f"{name} is not ours")
 
-    def _app_ids(self) -> Mapping[str, frozenset[str]]:
-        names = {name for app in self.apps.values() for name in app.names}
-        return {name: frozenset(app.names[name] for app in self.apps.values() if name in app.names) for name in names}
+    def _said(self) -> Mapping[str, set[str]]:
+        """Everything by which a message can name us."""
+        ours = {name: {number} for name, number in self.numbers.items()}
+        for app in self.apps.values():
+            for name, app_id in app.names.items():
+                ours.setdefault(name, set()).add(app_id)
+        return ours

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from simulators.kit import Request, Response, deliver_one
 from simulators.wechatpay import Merchant, PlatformKey, WechatPaySimulator
 from simulators.wechatpay_keys import (
     SIGNTEST_PREFIX,
+    aead_decrypt,
     aead_encrypt,
     answer_message,
     private_pem,
@@ -29,7 +30,7 @@ from tests.support.transports import WatchedTransport
 from wire.http import HttpReply, HttpRequest, Transport
 
 MORNING = datetime(2026, 5, 6, 1, 30, tzinfo=UTC)
-MCHID, STRANGERS_MCHID = "1900000109", "1900000210"
+MCHID, STRANGERS_MCHID, PROVIDERS_MCHID = "1900000109", "1900000210", "1900000301"
 SERVICE_APP, MINI_APP = "wxd678efh567hg6787", "wx0123456789abcdef"
 OPENID = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
 ACCOUNT_ID = UUID("0190a0a0-0000-7000-8000-000000000001")
@@ -66,15 +67,18 @@ class WechatPayCounterparty:
     def __init__(self, *, seed: int = 3) -> None:
         self.clock = ManualClock(MORNING)
         self.simulator = WechatPaySimulator(clock=self.clock, seed=seed)
-        self.merchant = self.simulator.add_merchant(MCHID, appids={SERVICE_APP, MINI_APP})
-        self._stranger = self.simulator.add_merchant(
-            STRANGERS_MCHID, appids={SERVICE_APP}, api_v3_key=self.merchant.api_v3_key
-        )
+        self.merchant, self._stranger = self._merchants()
         self.transport: WatchedTransport | None = None
         self.base_url = "http://127.0.0.1"
         self._nonces = itertools.count(1)
-        assert self.merchant.api_v3_key is not None
-        self.secrets = (self.merchant.api_v3_key, self.merchant.private_key_pem.splitlines()[1], OPENID)
+        signer = self.merchant.signer
+        assert signer.api_v3_key is not None
+        self.secrets = (signer.api_v3_key, signer.private_key_pem.splitlines()[1], OPENID)
+
+    def _merchants(self) -> tuple[Merchant, Merchant]:
+        self._names = _THEIR_NAMES
+        ours = self.simulator.add_merchant(MCHID, appids={SERVICE_APP, MINI_APP})
+        return ours, self.simulator.add_merchant(STRANGERS_MCHID, appids={SERVICE_APP}, api_v3_key=ours.api_v3_key)
 
     def connect(self, transport: Transport, base_url: str) -> WechatPay:
         """The adapter, talking to the simulator through `transport`."""
@@ -84,7 +88,8 @@ class WechatPayCounterparty:
 
     def account(self, merchant: Merchant | None = None, **params: str) -> MerchantAccount:
         merchant = merchant or self.merchant
-        assert merchant.api_v3_key is not None
+        signer = merchant.signer
+        assert signer.api_v3_key is not None
         return MerchantAccount(
             id=ACCOUNT_ID if merchant is self.merchant else UUID(int=ACCOUNT_ID.int + 1),
             institution_id=UUID("0190a0a0-0000-7000-8000-00000000000f"),
@@ -93,9 +98,9 @@ class WechatPayCounterparty:
             notify_url="https://pay.hospital.example/n/3f9c",
             params={
                 "app_ids": f"{SERVICE_APP} {MINI_APP}",
-                "merchant_private_key": merchant.private_key_pem,
-                "merchant_serial": merchant.serial_no,
-                "api_v3_key": merchant.api_v3_key,
+                "merchant_private_key": signer.private_key_pem,
+                "merchant_serial": signer.serial_no,
+                "api_v3_key": signer.api_v3_key,
                 "public_key_id": self.simulator.public_key.serial,
                 "public_key": self.simulator.public_key.public_pem,
                 "platform_certificates": self.simulator.certificate.certificate_pem,
@@ -137,8 +142,17 @@ class WechatPayCounterparty:
         def alter(reply: HttpReply) -> HttpReply:
             value = json.loads(reply.body)
             for name, new in changes.items():
-                _change(value, name, new)
+                _change(value, self._names[name], new)
             body = json.dumps(value).encode()
+            return replace(reply, body=body, headers={**reply.headers, **self._signed(self.simulator.public_key, body)})
+
+        self._watched.alter_next(alter)
+
+    def add_next(self, **fields: object) -> None:
+        """The next answer says this as well, and is signed again."""
+
+        def alter(reply: HttpReply) -> HttpReply:
+            body = json.dumps({**json.loads(reply.body), **fields}).encode()
             return replace(reply, body=body, headers={**reply.headers, **self._signed(self.simulator.public_key, body)})
 
         self._watched.alter_next(alter)
@@ -232,7 +246,7 @@ class WechatPayCounterparty:
         )
 
     def sign_with(self, kind: int) -> None:
-        self.merchant.public_key_share = 1.0 - kind
+        self.merchant.signer.public_key_share = 1.0 - kind
 
     # --- inside
 
@@ -254,8 +268,37 @@ class WechatPayCounterparty:
             "wechatpay-serial": key.serial,
         }
 
+    def retell(self, letter: Letter, change: Callable[[dict[str, Any]], object]) -> Letter:
+        """The same notice with another inside, sealed and signed as WeChat Pay would."""
+        key, envelope = self.merchant.signer.api_v3_key, json.loads(letter.body)
+        assert key is not None
+        resource = envelope["resource"]
+        sealed = {name: resource[name] for name in ("nonce", "associated_data")}
+        value = json.loads(aead_decrypt(key, ciphertext=resource["ciphertext"], **sealed))
+        change(value)
+        resource["ciphertext"] = aead_encrypt(key, plaintext=json.dumps(value).encode(), **sealed)
+        body = json.dumps(envelope).encode()
+        return Letter(headers={**letter.headers, **self._signed(self.simulator.public_key, body)}, body=body)
 
-_THEIR_NAMES = {
+
+class PartnerCounterparty(WechatPayCounterparty):
+    """A hospital behind a service provider, whose keys serve another of his hospitals as well.
+
+    Patients pay in the hospital's mini program and in the provider's official account.
+    """
+
+    def _merchants(self) -> tuple[Merchant, Merchant]:
+        self._names = {**_THEIR_NAMES, "merchant_no": ("sub_mchid",), "provider_no": ("sp_mchid",)}
+        provider = self.simulator.add_service_provider(PROVIDERS_MCHID, appids={SERVICE_APP})
+        ours = self.simulator.add_sub_merchant(MCHID, provider=provider, appids={MINI_APP})
+        return ours, self.simulator.add_sub_merchant(STRANGERS_MCHID, provider=provider, appids={MINI_APP})
+
+    def account(self, merchant: Merchant | None = None, **params: str) -> MerchantAccount:
+        partner = {"service_provider_no": PROVIDERS_MCHID, "service_provider_app_id": SERVICE_APP}
+        return super().account(merchant, **{**partner, **params})
+
+
+_THEIR_NAMES: Mapping[str, tuple[str, ...]] = {
     "order_no": ("out_trade_no",),
     "merchant_no": ("mchid",),
     "channel_trade_no": ("transaction_id",),
@@ -266,8 +309,8 @@ _THEIR_NAMES = {
 }
 
 
-def _change(value: dict[str, Any], name: str, new: object) -> None:
-    *way, last = _THEIR_NAMES[name]
+def _change(value: dict[str, Any], where: tuple[str, ...], new: object) -> None:
+    *way, last = where
     for step in way:
         value = value[step]
     assert last in value
@@ -277,4 +320,4 @@ def _change(value: dict[str, Any], name: str, new: object) -> None:
         value[last] = new
 
 
-__all__ = ["MCHID", "MINI_APP", "OPENID", "SERVICE_APP", "WechatPayCounterparty", "private_pem"]
+__all__ = ["MCHID", "MINI_APP", "OPENID", "SERVICE_APP", "PartnerCounterparty", "WechatPayCounterparty", "private_pem"]
