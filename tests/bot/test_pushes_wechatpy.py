@@ -16,7 +16,7 @@ from wechatpy.crypto import WeChatCrypto
 from wechatpy.exceptions import InvalidAppIdException, InvalidSignatureException
 from wechatpy.utils import WeChatSigner, check_signature
 
-from bot.events import ChatEventKind, Reply
+from bot.events import ChatEventKind, Grant, Reply
 from bot.wechat.pushes import Echo, Push, PushKey, read_echo, read_push, write_reply
 from core.ports import Unverified
 from tests.support.pushes import (
@@ -123,6 +123,13 @@ def test_both_understand_an_event_alike(mode: str, event: str, values: dict[str,
     if named == "templatesendjobfinish":
         (delivery,) = ours.deliveries
         assert (delivery.platform_message_id, delivery.code) == (str(theirs.id), theirs.status)
+
+
+def test_what_they_do_not_know_and_we_do() -> None:
+    entry = {"TemplateId": "T", "SubscribeStatusString": "reject"}
+    document = an_event("subscribe_msg_change_event", SubscribeMsgChangeEvent={"List": entry})
+    assert parse_message(as_xml(document)).type == "unknown"
+    assert pushed(CURRENT, document, "safe").event.grants == (Grant(template_id="T", accepted=False),)
 
 
 @given(some.text(LETTERS, max_size=200))
