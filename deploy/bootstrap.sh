@@ -65,13 +65,19 @@ if [ ! -x .venv/bin/python ]; then
 fi
 # The tests' lock holds everything of the sandbox's, so whoever has tested need install nothing to run.
 stamp() { cat "$1" pyproject.toml | sha256sum | cut -d ' ' -f 1; }
-for installed in "$lock" requirements-dev.lock; do
-    if [ "$(cat ".venv/installed-$installed" 2>/dev/null)" = "$(stamp "$installed")" ]; then
-        exit 0
-    fi
-done
-echo "Installing Python packages from $lock …"
-rm -f .venv/installed-*
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-stamp "$lock" >".venv/installed-$lock"
+is_installed() { [ "$(cat ".venv/installed-$1" 2>/dev/null)" = "$(stamp "$1")" ]; }
+if ! is_installed "$lock" && ! is_installed requirements-dev.lock; then
+    echo "Installing Python packages from $lock …"
+    rm -f .venv/installed-*
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    stamp "$lock" >".venv/installed-$lock"
+fi
+
+# --- Pages ---
+
+if [ "$purpose" = test ]; then
+    .venv/bin/python deploy/assets.py --dev
+else
+    .venv/bin/python deploy/assets.py
+fi
