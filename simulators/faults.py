@@ -31,7 +31,7 @@ class Fault:
     """One entry of the catalogue."""
 
     name: str  # e.g. "wechatpay.answer_lost"
-    counterparty: str  # "wechatpay" | "wechat" | "hospital"
+    counterparty: str  # "wechatpay" | "wechat" | "sms" | "hospital"
     calls: frozenset[str]  # names of the calls it can strike; empty = all
     effect: Effect
     title_zh: str  # shown on the sandbox page

@@ -1,0 +1,375 @@
+"""Tencent Cloud SMS, API version 2021-01-11, action SendSms, with the phones that the messages arrive at.
+
+Facts relied on, and where they were read:
+
+- Request (cloud.tencent.com/document/api/382/55981): POST to sms.tencentcloudapi.com with a JSON body and the
+  headers X-TC-Action SendSms, X-TC-Version 2021-01-11, X-TC-Region, X-TC-Timestamp, Authorization. PhoneNumberSet
+  holds up to 200 numbers, all domestic or all foreign, as +8613800000000; a domestic number may also come with
+  0086, with 86 or without a prefix. SmsSdkAppId and TemplateId are text; SignName is the approved text itself,
+  compulsory for domestic messages; TemplateParamSet has as many texts as the template has variables; SessionContext
+  is under 512 bytes and comes back unchanged.
+- Answer: {"Response": {"SendStatusSet": [{SerialNo, PhoneNumber, Fee, SessionContext, Code, Message, IsoCode}],
+  "RequestId"}}; Code "Ok" is success, any other is that number's own refusal. An error of the whole call is
+  {"Response": {"Error": {"Code", "Message"}, "RequestId"}}. Both are HTTP 200
+  (document/api/382/59177, /38780; data type SendStatus in the platform's published Python package).
+- Codes and their meanings: the same pages. A refused number has an empty SerialNo and Fee 0.
+- Signature: `sms_signing.py`.
+- Text (document/product/382/18058): 【sign】 before the template; up to 70 characters is one message, longer ones
+  count 67 each. A variable is {1}, {2}, …; its length limit depends on the account (382/39023: six characters for
+  new accounts; here 12 unless told); no addresses in variables; those of a verification code are 0 to 6 digits.
+- Frequency: limits per phone in 30 seconds, an hour and a day are set in the console; its defaults, as generally
+  known and not read for this file, are 1, 5 and 10.
+
+Not established: which refusals of a single number the real platform sends as an error of the whole call. Here
+signature, account, application and shape are errors of the call; sign, template, number and limits are the number's.
+
+Control endpoints, never struck by a fault: GET /_messages?phone=13800000000 · GET /_books ·
+POST /_block {"phone"} · POST /_unblock {"phone"}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
+
+from simulators.clock import Clock
+from simulators.faults import Faults
+from simulators.kit import Deliveries, Delivery, Request, Response
+from simulators.sms_faults import FAULTS, NAME, SEND
+from simulators.sms_rules import (
+    CONTENT_CHARACTERS_MAX,
+    CallError,
+    NumberRefusal,
+    SmsTemplate,
+    fee_of,
+    has_numbered_variables,
+    number_of,
+    rendered,
+    whole,
+)
+from simulators.sms_signing import Signed, Unsigned, check
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+ACTION, VERSION, SERVICE = "SendSms", "2021-01-11", "sms"
+MESSAGES_MAX = 1000  # a phone keeps its latest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmsAccount:
+    """What an operator copies from the console."""
+
+    secret_id: str
+    secret_key: str
+    sdk_app_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhoneText:
+    """One message as the phone shows it."""
+
+    at: datetime
+    phone: str  # +8613800000000
+    serial_no: str
+    template_id: str
+    text: str
+    fee: int
+    session_context: str
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "at": self.at.isoformat(),
+            "phone": self.phone,
+            "serial_no": self.serial_no,
+            "template_id": self.template_id,
+            "text": self.text,
+            "fee": self.fee,
+            "session_context": self.session_context,
+        }
+
+
+@dataclass(kw_only=True)
+class _Phone:
+    messages: deque[PhoneText] = field(default_factory=lambda: deque(maxlen=MESSAGES_MAX))
+    blocked: bool = False
+
+
+class SmsSimulator:
+    """The platform's server side; `account` holds the only customer's keys."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        faults: Faults,
+        seed: int = 0,
+        per_30_seconds: int = 1,
+        per_hour: int = 5,
+        per_day: int = 10,
+        parameter_characters_max: int = 12,
+        slow_seconds: float = 12.0,
+    ) -> None:
+        self.clock = clock
+        self.faults = faults
+        self.deliveries = Deliveries()
+        self.calls: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()  # "Ok" and every other code
+        self.package_left: int | None = None  # messages that are paid for; None: any number
+        self._seed = seed
+        self._limits = (
+            ("ThirtySecond", timedelta(seconds=30), per_30_seconds),
+            ("OneHour", timedelta(hours=1), per_hour),
+        )
+        self._per_day = per_day
+        self._parameter_characters_max = parameter_characters_max
+        self._slow_seconds = slow_seconds
+        self.account = SmsAccount(
+            secret_id="AKID" + self._hex("secret id", length=32),
+            secret_key=self._hex("secret key", length=32),
+            sdk_app_id="1400" + str(int(self._hex("app", length=8), 16) % 1_000_000).zfill(6),
+        )
+        self._signs: set[str] = set()
+        self._templates: dict[str, SmsTemplate] = {}
+        self._phones: dict[str, _Phone] = {}
+        self._made = 0
+        faults.register(FAULTS)
+
+    # ------------------------------------------------------------ set-up and people
+
+    def approve_sign(self, sign: str) -> None:
+        """A sign is approved: the text in 【】, 2 to 12 characters."""
+        if not 2 <= len(sign) <= 12:
+            raise ValueError("a sign has 2 to 12 characters")
+        self._signs.add(sign)
+
+    def approve_template(self, text: str, *, kind: str = "notice", template_id: str = "") -> str:
+        """A template is approved, e.g. "您有{1}元待缴费用。"; returns its id. `kind`: notice or code."""
+        if kind not in {"notice", "code"}:
+            raise ValueError(f"no such kind of template: {kind}")
+        if not has_numbered_variables(text):
+            raise ValueError("variables are numbered from 1 without a gap")
+        number = int(self._hex("template", text, length=8), 16) % 9_000_000 + 1_000_000
+        template_id = template_id or str(number)
+        self._templates[template_id] = SmsTemplate(template_id=template_id, text=text, kind=kind)
+        return template_id
+
+    def block(self, phone: str) -> None:
+        """The person has answered R: nothing more arrives."""
+        self._phone(phone).blocked = True
+
+    def unblock(self, phone: str) -> None:
+        self._phone(phone).blocked = False
+
+    def messages(self, phone: str) -> tuple[PhoneText, ...]:
+        """What this phone shows, oldest first."""
+        return tuple(self._phone(phone).messages)
+
+    def books(self) -> dict[str, Any]:
+        return {
+            "phones": {
+                number: {"blocked": phone.blocked, "messages": [message.shown() for message in phone.messages]}
+                for number, phone in sorted(self._phones.items())
+            },
+            "signs": sorted(self._signs),
+            "templates": {each.template_id: each.text for each in self._templates.values()},
+            "calls": dict(sorted(self.calls.items())),
+            "answers": dict(sorted(self.answers.items())),
+        }
+
+    # ------------------------------------------------------------ simulators.kit
+
+    def classify(self, request: Request) -> tuple[str, str]:
+        if request.path.startswith("/_"):
+            return "console", ""
+        try:
+            body = request.json()
+        except ValueError:
+            body = None
+        numbers = body.get("PhoneNumberSet") if isinstance(body, dict) else None
+        first = numbers[0] if isinstance(numbers, list) and numbers else ""
+        return SEND, first if isinstance(first, str) else ""
+
+    async def handle(self, request: Request) -> Response:
+        if request.path.startswith("/_"):
+            return self._console(request)
+        if request.path != "/":
+            return Response(status=404)
+        call, key = self.classify(request)
+        self.calls[call] += 1
+        request_id = self._request_id()
+        fault = self.faults.pick(self.name, call, key, specific=True)
+        struck = fault.name.removeprefix(f"{self.name}.") if fault else ""
+        try:
+            statuses = self._send(self._proven(request, struck), struck)
+        except CallError as error:
+            self.answers[error.code] += 1
+            found = {"Error": {"Code": error.code, "Message": error.message}, "RequestId": request_id}
+            return Response.of_json({"Response": found})
+        for status in statuses:
+            self.answers[status["Code"]] += 1
+        if struck == "slow":
+            await asyncio.sleep(self._slow_seconds)
+        return Response.of_json({"Response": {"SendStatusSet": statuses, "RequestId": request_id}})
+
+    def delivered(self, delivery: Delivery, response: Response | None) -> None:
+        """Receipts are not sent by this simulator."""
+
+    # ------------------------------------------------------------ the call
+
+    def _proven(self, request: Request, struck: str) -> dict[str, Any]:
+        """The parameters of a call that is properly signed and whole. Raises CallError."""
+        if request.method != "POST":
+            raise CallError("UnsupportedProtocol", "Only POST is offered here.")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise CallError("InvalidParameter", "Content-Type must be application/json.")
+        signed = Signed(method=request.method, query=request.query, headers=request.headers, body=request.body)
+        try:
+            check(
+                signed,
+                keys={self.account.secret_id: self.account.secret_key},
+                service=SERVICE,
+                now=self.clock.now(),
+            )
+        except Unsigned as refused:
+            raise CallError(refused.code, refused.message) from refused
+        if request.headers.get("x-tc-action") != ACTION:
+            raise CallError("InvalidAction", "The request action is not found.")
+        if request.headers.get("x-tc-version") != VERSION:
+            raise CallError("NoSuchVersion", "The API version does not exist.")
+        if not request.headers.get("x-tc-region"):
+            raise CallError("MissingParameter", "The request is missing a required parameter `Region`.")
+        if struck == "internal_error":
+            raise CallError("InternalError.OtherError", "other error")
+        if struck == "rate":
+            raise CallError(
+                "RequestLimitExceeded", "Your current request times exceed the limit of 3000 times a second."
+            )
+        if struck == "arrears":
+            raise CallError("UnauthorizedOperation.ServiceSuspendDueToArrears", "service suspended due to arrears")
+        try:
+            body = request.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise CallError("InvalidParameter", "The body is no JSON object.")
+        return whole(body, self.account.sdk_app_id)
+
+    def _send(self, body: Mapping[str, Any], struck: str) -> list[dict[str, Any]]:
+        statuses = []
+        for given in body["PhoneNumberSet"]:
+            status = {
+                "SerialNo": "",
+                "PhoneNumber": number_of(given),
+                "Fee": 0,
+                "SessionContext": body.get("SessionContext", ""),
+                "Code": "Ok",
+                "Message": "send success",
+                "IsoCode": "CN" if number_of(given).startswith("+86") else "DEF",
+            }
+            try:
+                message = self._deliver(number_of(given), body, struck)
+                status |= {"SerialNo": message.serial_no, "Fee": message.fee}
+                if struck == "timeout_after":
+                    raise NumberRefusal("InternalError.Timeout", "timeout")
+            except NumberRefusal as refusal:
+                status |= {"SerialNo": "", "Fee": 0, "Code": refusal.code, "Message": refusal.message}
+            statuses.append(status)
+        return statuses
+
+    def _deliver(self, number: str, body: Mapping[str, Any], struck: str) -> PhoneText:
+        """Raises NumberRefusal."""
+        if not re.fullmatch(r"\+86(1[3-9]\d{9})|\+(?!86)\d{6,15}", number):
+            raise NumberRefusal("InvalidParameterValue.IncorrectPhoneNumber", "incorrect phone number")
+        if not number.startswith("+86"):
+            raise NumberRefusal(
+                "UnsupportedOperation.ChineseMainlandTemplateToGlobalPhone", "mainland template to a foreign phone"
+            )
+        if body.get("SignName") not in self._signs:
+            raise NumberRefusal(
+                "FailedOperation.SignatureIncorrectOrUnapproved", "signature is incorrect or not approved"
+            )
+        template, values = self._templates.get(body["TemplateId"]), body.get("TemplateParamSet", [])
+        content = rendered(template, values, self._parameter_characters_max)
+        text = f"【{body['SignName']}】{content}"
+        if len(text) > CONTENT_CHARACTERS_MAX:
+            raise NumberRefusal("InvalidParameterValue.ContentLengthLimit", "content is too long")
+        phone = self._phone(number)
+        if phone.blocked or struck == "blacklist":
+            raise NumberRefusal("FailedOperation.PhoneNumberInBlacklist", "the number is in the blacklist")
+        self._within_limits(phone, struck)
+        fee = fee_of(text)
+        if self.package_left is not None:
+            if self.package_left < fee:
+                raise NumberRefusal(
+                    "FailedOperation.InsufficientBalanceInSmsPackage", "insufficient balance in package"
+                )
+            self.package_left -= fee
+        self._made += 1
+        serial_no = (
+            f"{int(self._hex('node', number, length=4), 16)}:{int(self._hex('serial', self._made, length=24), 16)}"
+        )
+        message = PhoneText(
+            at=self.clock.now(),
+            phone=number,
+            serial_no=serial_no,
+            template_id=body["TemplateId"],
+            text=text,
+            fee=fee,
+            session_context=body.get("SessionContext", ""),
+        )
+        phone.messages.append(message)
+        return message
+
+    def _within_limits(self, phone: _Phone, struck: str) -> None:
+        """Raises NumberRefusal."""
+        now = self.clock.now()
+        for name, span, most in self._limits:
+            recent = sum(1 for message in phone.messages if now - message.at < span)
+            if recent >= most or (struck == "thirty_second_limit" and name == "ThirtySecond"):
+                raise NumberRefusal(f"LimitExceeded.PhoneNumber{name}Limit", "the number of messages exceeds the limit")
+        today = now.astimezone(SHANGHAI).date()
+        of_today = sum(1 for message in phone.messages if message.at.astimezone(SHANGHAI).date() == today)
+        if of_today >= self._per_day or struck == "daily_limit":
+            raise NumberRefusal(
+                "LimitExceeded.PhoneNumberDailyLimit", "the number of messages of a day exceeds the limit"
+            )
+
+    # ------------------------------------------------------------ the console, made-up words
+
+    def _console(self, request: Request) -> Response:
+        query = dict(parse_qsl(request.query))
+        try:
+            match (request.method, request.path):
+                case ("GET", "/_messages"):
+                    return Response.of_json([message.shown() for message in self.messages(query["phone"])])
+                case ("GET", "/_books"):
+                    return Response.of_json(self.books())
+                case ("POST", "/_block"):
+                    self.block(request.json()["phone"])
+                case ("POST", "/_unblock"):
+                    self.unblock(request.json()["phone"])
+                case _:
+                    raise KeyError(request.path)
+        except (KeyError, TypeError, ValueError) as error:
+            return Response.of_json({"error": f"{type(error).__name__}: {error}"}, status=404)
+        return Response.of_json({})
+
+    def _phone(self, number: str) -> _Phone:
+        return self._phones.setdefault(number_of(number), _Phone())
+
+    def _request_id(self) -> str:
+        text = self._hex("request", self.calls[SEND], length=32)
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def _hex(self, *parts: object, length: int) -> str:
+        text = "\x1f".join([str(self._seed), *map(str, parts)])
+        return hashlib.sha256(text.encode()).hexdigest()[:length]
