@@ -38,14 +38,12 @@ def main() -> None:
     dev = "--dev" in sys.argv[1:]
     lock = hashlib.sha256((ROOT / "package-lock.json").read_bytes() + Path(__file__).read_bytes()).hexdigest()
     wanted = {f"{lock} dev", *([] if dev else [f"{lock} run"])}
-    if (
-        STAMP.exists()
-        and STAMP.read_text().strip() in wanted
-        and all((ROOT / copy).exists() for copy in COPIES.values())
-    ):
+    is_there = all((ROOT / copy).exists() for copy in COPIES.values())
+    if is_there and STAMP.exists() and STAMP.read_text().strip() in wanted:
         return
     command, more = npm()
-    print("Installing the pages' npm packages …", flush=True)
+    sys.stdout.write("Installing the pages' npm packages …\n")
+    sys.stdout.flush()
     install = [*command, "ci", "--ignore-scripts", "--no-progress", *([] if dev else ["--omit=dev"])]
     ended = subprocess.run(install, cwd=ROOT, env={**os.environ, **more}, check=False, stdout=subprocess.DEVNULL)
     if ended.returncode:
