@@ -159,6 +159,14 @@ class Institutions:
             raise NotFound()
         return self._chat(row)
 
+    async def chat_account_by_callback(self, token: str) -> ChatAccount:
+        """Raises NotFound."""
+        with across_institutions("the token in the path says whose chat it is"):
+            row = await ChatAccountRow.get_or_none(callback_token=token)
+        if row is None:
+            raise NotFound()
+        return self._chat(row)
+
     async def all_chat_accounts(self) -> list[ChatAccount]:
         """For the operator's checks."""
         with across_institutions("the operator's checks"):

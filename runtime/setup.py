@@ -15,6 +15,8 @@ from core.ports import Scene
 from runtime.bootstrap import check_whose
 from runtime.database import credentials_of
 
+CALLBACK_TOKEN_LENGTH = 40
+
 
 async def check_before_migration(owner_url: str, deployment_id: str, keyring: Keyring) -> None:
     """Raises ConfigurationError when a database that has a deployment already is not ours; nothing is written."""
@@ -114,12 +116,18 @@ class Setup:
         params: Mapping[str, str],
         templates: Mapping[str, str] | None = None,
     ) -> ChatAccountRow:
+        """An account on a chat platform; its `callback_token` is the last part of /wx/<token>.
+
+        The token is the same when the same account is entered anew, as its console keeps the address.
+        """
+        name = "\n".join((str(institution_id), platform, app_id))
         return await ChatAccountRow.create(
             id=self._ids.uuid(),
             institution_id=institution_id,
             platform=platform,
             app_id=app_id,
             params_enc=self._keyring.encrypt_json(dict(params), place="chat_account.params"),
+            callback_token=self._keyring.lookup(name, place="chat_account.callback_token")[:CALLBACK_TOKEN_LENGTH],
             templates=dict(templates or {}),
         )
 

@@ -18,6 +18,8 @@ from runtime.setup import Setup
 from runtime.setup_file import InstitutionWanted, refuse
 
 UNCHANGED = "unchanged"
+CALLED_BACK = frozenset({"wechat_service"})
+"""Platforms that push to us what people do in a chat."""
 
 
 async def apply(wanted: InstitutionWanted, *, name: str, ids: Ids, keyring: Keyring, public_url: str) -> list[str]:
@@ -154,7 +156,7 @@ class _Applying:
                 await scoped(institution_id).of(ChatAccountRow).get_or_none(platform=chat.platform, app_id=chat.app_id)
             )
             if row is None:
-                await self.setup.chat_account(
+                row = await self.setup.chat_account(
                     institution_id,
                     platform=chat.platform,
                     app_id=chat.app_id,
@@ -165,6 +167,8 @@ class _Applying:
             else:
                 values = {"templates": dict(chat.templates)}
                 await self._bring(name, row, values, params=chat.params, place="chat_account.params")
+            if chat.platform in CALLED_BACK:
+                self._hand_out("server URL, for the account's console", f"{self.public_url}/wx/{row.callback_token}")
 
     async def _methods(self, institution_id: UUID, accounts: Mapping[tuple[str, str], UUID]) -> None:
         there = {

@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                 ("platform", fields.CharField(max_length=32)),
                 ("app_id", fields.CharField(max_length=64)),
                 ("params_enc", fields.TextField(unique=False)),
+                ("callback_token", fields.CharField(unique=True, max_length=64)),
                 ("templates", fields.JSONField(default=dict, encoder=JSON_DUMPS, decoder=loads)),
             ],
             options={

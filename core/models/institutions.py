@@ -80,6 +80,7 @@ class ChatAccountRow(Model):
     platform = fields.CharField(max_length=32)
     app_id = fields.CharField(max_length=64)
     params_enc = fields.TextField()
+    callback_token = fields.CharField(max_length=64, unique=True)
     templates: dict[str, Any] = fields.JSONField(default=dict)
 
     class Meta:

@@ -165,7 +165,7 @@ def furniture(module_database: Database) -> Furniture:
             "institution_id": institution,
             "site_id": books.insert("hospital_site", event_token="a"),
             "merchant_account_id": books.insert("merchant_account", notify_token="a"),
-            "chat_account_id": books.insert("chat_account"),
+            "chat_account_id": books.insert("chat_account", callback_token="a"),
         }
         books.parents.update(parents)
         parents["payer_id"] = books.insert("payer")
@@ -466,7 +466,11 @@ def test_a_bill_is_claimed_by_one_open_attempt(books: Books) -> None:
     ],
 )
 def test_there_is_no_second_one(books: Books, table: str, constraint: str, values: dict[str, Any]) -> None:
-    tokens = {"merchant_account": "notify_token", "hospital_site": "event_token"}
+    tokens = {
+        "merchant_account": "notify_token",
+        "hospital_site": "event_token",
+        "chat_account": "callback_token",
+    }
     token = {tokens[table]: "b"} if table in tokens else {}
     books.insert(table, **values, **token)
     token = {tokens[table]: "c"} if table in tokens else {}
@@ -530,7 +534,7 @@ def test_a_child_belongs_to_the_institution_of_its_parent(books: Books) -> None:
         books.parents |= {
             "site_id": books.insert("hospital_site", event_token="t"),
             "merchant_account_id": books.insert("merchant_account", notify_token="t"),
-            "chat_account_id": books.insert("chat_account"),
+            "chat_account_id": books.insert("chat_account", callback_token="t"),
         }
         books.parents |= {"payer_id": books.insert("payer"), "patient_id": books.insert("patient")}
         books.event(books.payment(), None, confirmation_id=confirmation_id)
