@@ -32,18 +32,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
-from zoneinfo import ZoneInfo
 
 from simulators.clock import Clock
 from simulators.faults import Faults
 from simulators.kit import Deliveries, Delivery, Request, Response
 from simulators.sms_faults import FAULTS, NAME, SEND
+from simulators.sms_phones import Limits, Phone, PhoneText
 from simulators.sms_rules import (
     CONTENT_CHARACTERS_MAX,
     CallError,
@@ -57,9 +56,7 @@ from simulators.sms_rules import (
 )
 from simulators.sms_signing import Signed, Unsigned, check
 
-SHANGHAI = ZoneInfo("Asia/Shanghai")
 ACTION, VERSION, SERVICE = "SendSms", "2021-01-11", "sms"
-MESSAGES_MAX = 1000  # a phone keeps its latest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,36 +66,6 @@ class SmsAccount:
     secret_id: str
     secret_key: str
     sdk_app_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhoneText:
-    """One message as the phone shows it."""
-
-    at: datetime
-    phone: str  # +8613800000000
-    serial_no: str
-    template_id: str
-    text: str
-    fee: int
-    session_context: str
-
-    def shown(self) -> dict[str, Any]:
-        return {
-            "at": self.at.isoformat(),
-            "phone": self.phone,
-            "serial_no": self.serial_no,
-            "template_id": self.template_id,
-            "text": self.text,
-            "fee": self.fee,
-            "session_context": self.session_context,
-        }
-
-
-@dataclass(kw_only=True)
-class _Phone:
-    messages: deque[PhoneText] = field(default_factory=lambda: deque(maxlen=MESSAGES_MAX))
-    blocked: bool = False
 
 
 class SmsSimulator:
@@ -125,11 +92,7 @@ class SmsSimulator:
         self.answers: Counter[str] = Counter()  # "Ok" and every other code
         self.package_left: int | None = None  # messages that are paid for; None: any number
         self._seed = seed
-        self._limits = (
-            ("ThirtySecond", timedelta(seconds=30), per_30_seconds),
-            ("OneHour", timedelta(hours=1), per_hour),
-        )
-        self._per_day = per_day
+        self._limits = Limits(per_30_seconds=per_30_seconds, per_hour=per_hour, per_day=per_day)
         self._parameter_characters_max = parameter_characters_max
         self._slow_seconds = slow_seconds
         self.account = SmsAccount(
@@ -139,7 +102,7 @@ class SmsSimulator:
         )
         self._signs: set[str] = set()
         self._templates: dict[str, SmsTemplate] = {}
-        self._phones: dict[str, _Phone] = {}
+        self._phones: dict[str, Phone] = {}
         self._made = 0
         faults.register(FAULTS)
 
@@ -305,7 +268,7 @@ class SmsSimulator:
         phone = self._phone(number)
         if phone.blocked or struck == "blacklist":
             raise NumberRefusal("FailedOperation.PhoneNumberInBlacklist", "the number is in the blacklist")
-        self._within_limits(phone, struck)
+        phone.check(self._limits, self.clock.now(), struck)
         fee = fee_of(text)
         if self.package_left is not None:
             if self.package_left < fee:
@@ -329,20 +292,6 @@ class SmsSimulator:
         phone.messages.append(message)
         return message
 
-    def _within_limits(self, phone: _Phone, struck: str) -> None:
-        """Raises NumberRefusal."""
-        now = self.clock.now()
-        for name, span, most in self._limits:
-            recent = sum(1 for message in phone.messages if now - message.at < span)
-            if recent >= most or (struck == "thirty_second_limit" and name == "ThirtySecond"):
-                raise NumberRefusal(f"LimitExceeded.PhoneNumber{name}Limit", "the number of messages exceeds the limit")
-        today = now.astimezone(SHANGHAI).date()
-        of_today = sum(1 for message in phone.messages if message.at.astimezone(SHANGHAI).date() == today)
-        if of_today >= self._per_day or struck == "daily_limit":
-            raise NumberRefusal(
-                "LimitExceeded.PhoneNumberDailyLimit", "the number of messages of a day exceeds the limit"
-            )
-
     # ------------------------------------------------------------ the console, made-up words
 
     def _console(self, request: Request) -> Response:
@@ -363,8 +312,8 @@ class SmsSimulator:
             return Response.of_json({"error": f"{type(error).__name__}: {error}"}, status=404)
         return Response.of_json({})
 
-    def _phone(self, number: str) -> _Phone:
-        return self._phones.setdefault(number_of(number), _Phone())
+    def _phone(self, number: str) -> Phone:
+        return self._phones.setdefault(number_of(number), Phone())
 
     def _request_id(self) -> str:
         text = self._hex("request", self.calls[SEND], length=32)
@@ -373,3 +322,6 @@ class SmsSimulator:
     def _hex(self, *parts: object, length: int) -> str:
         text = "\x1f".join([str(self._seed), *map(str, parts)])
         return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+__all__ = ["PhoneText", "SmsAccount", "SmsSimulator", "SmsTemplate"]

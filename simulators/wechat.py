@@ -8,15 +8,15 @@ here is what people do, and which call goes where.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl
 
 from simulators.clock import Clock
 from simulators.faults import Faults
 from simulators.kit import Deliveries, Delivery, Request, Response
+from simulators.wechat_api import TOKEN_SERVICE_PREFIX, ServerApi
 from simulators.wechat_books import (
     CODE_LIFE,
     MINI_PROGRAM,
@@ -26,7 +26,6 @@ from simulators.wechat_books import (
     Books,
     Callback,
     PhoneMessage,
-    Refusal,
     Template,
     User,
 )
@@ -34,68 +33,17 @@ from simulators.wechat_chat import Chat, entries_after
 from simulators.wechat_cipher import key_bytes
 from simulators.wechat_console import Console
 from simulators.wechat_custom import Custom
-from simulators.wechat_faults import CHAT_FAULTS, FAULTS, NAME, WITH_TOKEN
+from simulators.wechat_faults import CHAT_FAULTS, FAULTS, NAME
 from simulators.wechat_login import Login
 from simulators.wechat_menu import Menus
 from simulators.wechat_messages import CLIENT_MSG_ID_LIFE, Messages
-from simulators.wechat_pushes import Pushes, push_forever, push_one
+from simulators.wechat_push_line import push_forever, push_one
+from simulators.wechat_pushes import Pushes
 from simulators.wechat_qrcodes import QrCodes
 from simulators.wechat_threads import SYSTEM_LINE, Threads
 from simulators.wechat_tokens import FORCED_REFRESHES_PER_DAY, TOKEN_LIFE, TOKEN_OVERLAP, Tokens
 
-TOKEN_SERVICE_PREFIX = "/token-service/"
 KEY_TRANSITION = timedelta(hours=1)  # how long pushes under the previous EncodingAESKey still come
-
-_BOTH = frozenset({SERVICE, MINI_PROGRAM})
-_CALLS: Mapping[str, tuple[str, str, frozenset[str]]] = {
-    "/cgi-bin/token": ("GET", "token", _BOTH),
-    "/cgi-bin/stable_token": ("POST", "stable_token", _BOTH),
-    "/cgi-bin/ticket/getticket": ("GET", "jsapi_ticket", frozenset({SERVICE})),
-    "/sns/jscode2session": ("GET", "code2session", _BOTH),
-    "/sns/oauth2/access_token": ("GET", "page_token", _BOTH),
-    "/wxa/business/getuserphonenumber": ("POST", "phone_number", frozenset({MINI_PROGRAM})),
-    "/wxa/generate_urllink": ("POST", "urllink", frozenset({MINI_PROGRAM})),
-    "/cgi-bin/message/template/send": ("POST", "template_send", frozenset({SERVICE})),
-    "/cgi-bin/message/subscribe/send": ("POST", "subscribe_send", frozenset({MINI_PROGRAM})),
-    "/cgi-bin/message/subscribe/bizsend": ("POST", "subscribe_bizsend", frozenset({SERVICE})),
-    "/cgi-bin/message/custom/send": ("POST", "custom_send", frozenset({SERVICE})),
-    "/cgi-bin/message/custom/typing": ("POST", "typing", frozenset({SERVICE})),
-    "/cgi-bin/template/get_all_private_template": ("GET", "template_list", frozenset({SERVICE})),
-    "/wxaapi/newtmpl/gettemplate": ("GET", "subscribe_template_list", _BOTH),
-    "/cgi-bin/qrcode/create": ("POST", "qrcode_create", frozenset({SERVICE})),
-    "/cgi-bin/menu/create": ("POST", "menu_create", frozenset({SERVICE})),
-    "/cgi-bin/menu/get": ("GET", "menu_get", frozenset({SERVICE})),
-    "/cgi-bin/menu/delete": ("GET", "menu_delete", frozenset({SERVICE})),
-}
-"""Path → method, name of the call, kinds of app that may make it."""
-
-AUTHORIZE, SHOW_QRCODE = "/connect/oauth2/authorize", "/cgi-bin/showqrcode"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Call:
-    """One call of the server API; `app` is the token's, for the calls that need one."""
-
-    app: App | None
-    query: Mapping[str, str]
-    request: Request
-    struck: str  # name of the fault, "" for none
-
-    @property
-    def holder(self) -> App:
-        assert self.app is not None
-        return self.app
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """Raises Refusal."""
-        try:
-            body = self.request.json()
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise Refusal(47001, "data format error")
-        return body
 
 
 class WechatPlatformSimulator:
@@ -120,7 +68,7 @@ class WechatPlatformSimulator:
         self.qrcodes = QrCodes(self.record)
         self.chat = Chat(self.record, self.threads, self.pushes, self.qrcodes)
         self._console = Console(self)
-        self._answers = self._table()
+        self._server = ServerApi(self)
         faults.register(FAULTS)
         faults.register(CHAT_FAULTS)
 
@@ -188,6 +136,8 @@ class WechatPlatformSimulator:
         """
         if mode not in {"plain", "compatible", "safe"} or format not in {"xml", "json"}:
             raise ValueError(f"no such mode or format: {mode}, {format}")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("a callback is an http address")
         if aes_key or mode != "plain":
             key_bytes(aes_key)
         if not (3 <= len(token) <= 32 and token.isascii() and token.isalnum()):
@@ -281,120 +231,16 @@ class WechatPlatformSimulator:
     # ------------------------------------------------------------ simulators.kit
 
     def classify(self, request: Request) -> tuple[str, str]:
-        if request.path.startswith(TOKEN_SERVICE_PREFIX):
-            return "token_service", request.path.removeprefix(TOKEN_SERVICE_PREFIX)
-        query = dict(parse_qsl(request.query))
-        if request.path == AUTHORIZE:
-            return "authorize", query.get("appid", "")
-        if request.path == SHOW_QRCODE:
-            return "showqrcode", query.get("ticket", "")
-        call = _CALLS[request.path][1] if request.path in _CALLS else "console"
-        try:
-            body = request.json()
-        except ValueError:
-            body = None
-        body = body if isinstance(body, dict) else {}
-        for key in ("touser", "code", "appid"):
-            if isinstance(body.get(key), str):
-                return call, body[key]
-        return call, query.get("js_code") or query.get("code") or query.get("appid") or ""
+        return self._server.classify(request)
 
     async def handle(self, request: Request) -> Response:
         if request.path.startswith("/_"):
             return self._console.handle(request)
-        if request.path.startswith(TOKEN_SERVICE_PREFIX):
-            return self._token_service(request)
-        call, key = self.classify(request)
-        if call in {"authorize", "showqrcode"}:
-            self.calls[call] += 1
-            return self.login.authorize(request) if call == "authorize" else self.qrcodes.picture(key)
-        if request.path not in _CALLS:
-            return Response(status=404)
-        self.calls[call] += 1
-        try:
-            method = _CALLS[request.path][0]
-            if request.method != method:
-                raise Refusal(43001 if method == "GET" else 43002, f"require {method} method")
-            answer = self._answer(call, key, request)
-        except Refusal as refusal:
-            self.answers[refusal.errcode] += 1
-            return Response.of_json(
-                {"errcode": refusal.errcode, "errmsg": f"{refusal.errmsg} rid: {self._rid(call, key)}"}
-            )
-        self.answers[0] += 1
-        return Response.of_json(answer)
+        return self._server.handle(request)
 
     def delivered(self, delivery: Delivery, response: Response | None) -> None:
         """An account's server has answered a push, or has not."""
         self.pushes.delivered(delivery, response)
-
-    # ------------------------------------------------------------ the calls
-
-    def _table(self) -> Mapping[str, Callable[[_Call], dict[str, Any]]]:
-        return {
-            "token": lambda call: self.tokens.plain(call.query),
-            "stable_token": lambda call: self.tokens.stable(call.body),
-            "code2session": lambda call: self.login.code2session(call.query),
-            "page_token": lambda call: self.login.page_token(call.query, call.struck),
-            "phone_number": lambda call: self.login.phone_number(call.holder, call.body),
-            "jsapi_ticket": self._jsapi_ticket,
-            "template_send": lambda call: self.messages.send("template_send", call.holder, call.body, call.struck),
-            "subscribe_send": lambda call: self.messages.send("subscribe_send", call.holder, call.body, call.struck),
-            "subscribe_bizsend": lambda call: self.messages.send(
-                "subscribe_bizsend", call.holder, call.body, call.struck
-            ),
-            "template_list": lambda call: self.messages.list_private(call.holder),
-            "subscribe_template_list": lambda call: self.messages.list_subscribe(call.holder),
-            "custom_send": lambda call: self.custom.send(call.holder, call.body, call.struck),
-            "typing": lambda call: self.custom.typing(call.holder, call.body),
-            "qrcode_create": lambda call: self.qrcodes.create(call.holder, call.body),
-            "urllink": lambda call: self.qrcodes.new_link(call.holder, call.body),
-            "menu_create": lambda call: self.menus.create(call.holder, call.body),
-            "menu_get": lambda call: self.menus.get(call.holder),
-            "menu_delete": lambda call: self.menus.delete(call.holder),
-        }
-
-    def _answer(self, call: str, key: str, request: Request) -> dict[str, Any]:
-        fault = self.faults.pick(self.name, call, key, specific=True)
-        struck = fault.name.removeprefix(f"{self.name}.") if fault else ""
-        query = dict(parse_qsl(request.query))
-        if struck == "system_busy_-1":
-            raise Refusal(-1, "system error")
-        if struck == "ip_40164":
-            raise Refusal(40164, "invalid ip 203.0.113.9, not in whitelist")
-        app = None
-        if call in WITH_TOKEN:
-            token = query.get("access_token", "")
-            if struck == "token_rotated" and (holder := self.tokens.holder(token)):
-                self.tokens.rotate(holder)
-            app = self.tokens.app_of(token, _CALLS[request.path][2])
-            if struck == "token_refused":
-                raise Refusal(40001, "invalid credential, access_token is invalid or not latest")
-        if struck == "rate_45011":
-            raise Refusal(45011, "api minute-quota reach limit")
-        if struck == "code_40029":
-            raise Refusal(40029, "invalid code")
-        return self._answers[call](_Call(app=app, query=query, request=request, struck=struck))
-
-    def _jsapi_ticket(self, call: _Call) -> dict[str, Any]:
-        if call.query.get("type", "jsapi") != "jsapi":
-            raise Refusal(40097, "invalid args type")
-        hour = self.clock.now().strftime("%Y%m%d%H")
-        ticket = self.record.word("ticket", call.holder.app_id, hour, length=86)
-        return {"errcode": 0, "errmsg": "ok", "ticket": ticket, "expires_in": 7200}
-
-    def _token_service(self, request: Request) -> Response:
-        self.calls["token_service"] += 1
-        app = self.record.apps.get(request.path.removeprefix(TOKEN_SERVICE_PREFIX))
-        if app is None or not app.token_service_key:
-            return Response(status=404)
-        if request.headers.get("authorization") != f"Bearer {app.token_service_key}":
-            return Response.of_json({"error": "key"}, status=401)
-        return Response.of_json(self.tokens.renewed(app))
-
-    def _rid(self, call: str, key: str) -> str:
-        text = self.record.hex("rid", call, key, self.calls[call], length=24)
-        return f"{text[:8]}-{text[8:16]}-{text[16:]}"
 
 
 __all__ = [

@@ -8,26 +8,23 @@ cannot be read shows the person a line of the platform's own.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from simulators.faults import Faults
-from simulators.kit import Deliveries, Delivers, Delivery, Post, Request, Response, deliver_one
+from simulators.kit import Deliveries, Delivery, Request, Response
 from simulators.wechat_books import App, Books, Callback, User
 from simulators.wechat_cipher import seal, signature
 from simulators.wechat_faults import NAME
+from simulators.wechat_push_line import ANSWER_SECONDS, rendered
 from simulators.wechat_replies import read_reply
 from simulators.wechat_threads import Threads
 
-ANSWER_SECONDS = 5.0
 ATTEMPTS = 3
 DELAY = timedelta(seconds=30)  # of a push that is late
-AT_ONCE = 20  # pushes under way at a time
 LOG_MAX = 1000
 SILENT_EVENTS = frozenset({"VIEW", "view_miniprogram", "unsubscribe", "TEMPLATESENDJOBFINISH"})
 """Events after which the person sees nothing, whatever the account's server does; so are all of subscribe_msg_*."""
@@ -177,7 +174,7 @@ class Pushes:
         callback = push.callback
         query = self._signed(callback, due_at, f"{push.key}/{attempt}")
         query["openid"] = str(push.values["FromUserName"])
-        plain = _rendered(push.values, callback.format)
+        plain = rendered(push.values, callback.format)
         body = plain
         if callback.mode != "plain":
             filler = self._books.word("filler", push.key, attempt, length=16).encode()
@@ -185,7 +182,7 @@ class Pushes:
             query["encrypt_type"] = "aes"
             query["msg_signature"] = signature(callback.token, query["timestamp"], query["nonce"], sealed)
             kept = push.values if callback.mode == "compatible" else {"ToUserName": push.app.original_id}
-            body = _rendered({**kept, "Encrypt": sealed}, callback.format)
+            body = rendered({**kept, "Encrypt": sealed}, callback.format)
         if push.forged:
             for name in ("signature", "msg_signature"):
                 if name in query:
@@ -235,40 +232,6 @@ class Pushes:
         del self._deliveries.log[:-LOG_MAX]
 
 
-class Pusher(Delivers, Protocol):
-    """The simulator, as far as sending its pushes goes."""
-
-
-async def push_one(simulator: Pusher, post: Post, *, deadline_seconds: float = ANSWER_SECONDS) -> bool:
-    """Send the next push that is due and hang up after five seconds; False when nothing was due."""
-
-    async def within(url: str, request: Request) -> Response:
-        async with asyncio.timeout(deadline_seconds):
-            return await post(url, request)
-
-    return await deliver_one(simulator, within)
-
-
-async def push_forever(
-    simulator: Pusher, post: Post, *, idle_seconds: float = 0.05, deadline_seconds: float = ANSWER_SECONDS
-) -> None:
-    """Keep sending what falls due, several at once: a server that is slow for one person holds up nobody else."""
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def send() -> None:
-        async with room:
-            await push_one(simulator, post, deadline_seconds=deadline_seconds)
-
-    async with asyncio.TaskGroup() as sending:
-        while True:
-            due_at = simulator.deliveries.next_due_at()
-            if due_at is not None and due_at <= simulator.clock.now() and not room.locked():
-                sending.create_task(send())
-                await asyncio.sleep(0)  # it takes its push before the next look
-            else:
-                await asyncio.sleep(idle_seconds)
-
-
 def _builder(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Any:
     parts = urlsplit(url)
     request = Request(method=method, target=f"{parts.path or '/'}?{parts.query}", headers=headers, body=body)
@@ -281,31 +244,3 @@ def _builder(method: str, url: str, headers: Mapping[str, str], body: bytes) -> 
 
 def _with_query(url: str, query: Mapping[str, str]) -> str:
     return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
-
-
-def _rendered(values: Mapping[str, Any], form: str) -> bytes:
-    if form == "xml":
-        return f"<xml>{_xml(values)}</xml>".encode()
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and "List" in value:  # in JSON the wrapper is gone, and one entry is no list
-            flat["List"] = value["List"][0] if len(value["List"]) == 1 else value["List"]
-        else:
-            flat[name] = value
-    return json.dumps(flat, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _xml(values: Mapping[str, Any]) -> str:
-    parts: list[str] = []
-    for name, value in values.items():
-        for each in value if isinstance(value, list) else [value]:
-            parts.append(f"<{name}>{_xml_value(each)}</{name}>")
-    return "".join(parts)
-
-
-def _xml_value(value: Any) -> str:
-    if isinstance(value, dict):
-        return _xml(value)
-    if isinstance(value, str):
-        return f"<![CDATA[{value.replace(']]>', ']]]]><![CDATA[>')}]]>"
-    return str(value)

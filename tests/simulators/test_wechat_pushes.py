@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from wechatpy import events, messages, replies
+from wechatpy.crypto import WeChatCrypto
 
 from simulators.kit import create_app
 from simulators.wechat import SYSTEM_LINE, push_forever
@@ -180,6 +182,33 @@ async def test_subscription_events_in_both_formats(line: Pushing, form: str) -> 
         assert change._data["SubscribeMsgChangeEvent"]["List"]["SubscribeStatusString"] == "reject"
 
 
+async def test_in_json_a_sealed_reply_is_json_as_well(line: Pushing) -> None:
+    await line.enter_callback(mode="safe", form="json")
+    world = line.world
+    crypto = WeChatCrypto(TOKEN, AES_KEY, world.official.app_id)
+
+    def answer(message: Any) -> bytes:
+        reply = {
+            "ToUserName": message["FromUserName"],
+            "FromUserName": message["ToUserName"],
+            "CreateTime": message["CreateTime"],
+            "MsgType": "text",
+            "Content": f"收到 {message['Content']}",
+        }
+        document = crypto.encrypt_message(json.dumps(reply), "n1", "1700000000")
+        sealed = dict(re.findall(r"<(\w+)><!\[CDATA\[([^]]+)", document))
+        return json.dumps({**sealed, "TimeStamp": 1700000000}).encode()
+
+    line.server.answer = answer
+    line.simulator.chat.say(world.user, world.official.app_id, "缴费")
+    await line.push()
+    assert (said(line), said(line, "system")) == (["收到 缴费"], [])
+    line.server.answer = lambda message: answer(message).replace(b'"n1"', b'"n2"')  # not what was signed
+    line.simulator.chat.say(world.user, world.official.app_id, "缴费")
+    await line.push()
+    assert said(line, "system") == [SYSTEM_LINE]
+
+
 async def test_news_is_shown_with_what_it_opens(line: Pushing) -> None:
     await line.enter_callback(mode="safe")
 
@@ -300,7 +329,7 @@ async def test_an_address_that_does_not_echo_is_not_used(line: Pushing) -> None:
     assert (line.world.official.callback, line.world.official.callback_state) == (None, "failed")
     line.simulator.chat.say(line.world.user, app_id, "你好")
     assert await line.push() == 0
-    for name, value in (("token", "a b"), ("aes_key", "short"), ("mode", "secret"), ("format", "yaml")):
+    for name, value in (("token", "a b"), ("aes_key", "short"), ("mode", "secret"), ("format", "yaml"), ("url", "x")):
         values: dict[str, Any] = {"url": line.url, "token": TOKEN, name: value}
         with pytest.raises(ValueError, match=r"."):
             line.simulator.set_callback(app_id, **values)
