@@ -53,6 +53,7 @@ async def check_site(
     await checks.unknown_things()
     await checks.new_bills()
     if patient_id:
+        await checks.person(patient_id)
         await checks.bills_of(patient_id)
     else:
         checks.note(
@@ -155,8 +156,8 @@ class _Checks:
             )
             return
         ours = self._site.capabilities
-        names = ("lock", "lock_query", "query_payment", "list_paid", "poll_bills", "events", "confirm_unit",
-                 "processing_limit_seconds", "lock_seconds")  # fmt: skip
+        names = ("lock", "lock_query", "query_payment", "list_paid", "poll_bills", "events", "patient_by_id",
+                 "confirm_unit", "processing_limit_seconds", "lock_seconds")  # fmt: skip
         differing = [
             f"{name}: HIS {said[name]}, configured {getattr(ours, name)}"
             for name in names
@@ -175,6 +176,8 @@ class _Checks:
         """A HIS must say "no such thing" and must not invent one."""
         await self._refusal("list_bills", {"patient_id": NOBODY}, "PATIENT_UNKNOWN", name="unknown_patient")
         await self._refusal("get_bill", {"bill_id": NO_BILL}, "BILL_UNKNOWN", name="unknown_bill")
+        if self._site.capabilities.patient_by_id:
+            await self._refusal("get_patient", {"patient_id": NOBODY}, "PATIENT_UNKNOWN", name="unknown_person")
         nobody = {"identifier": {"type": "hospital_card", "value": NOBODY}}
         answer = await self._ask("find_patients", nobody, name="unknown_card")
         if answer:
@@ -196,6 +199,33 @@ class _Checks:
         answer = await self._ask("list_new_bills", window, name="new_bills")
         if answer:
             self._rows("new_bills_readable", answer, "bills", needed=("bill_id", "patient_id"))
+
+    async def person(self, patient_id: str) -> None:
+        """The one who was asked for, with something that a stranger with a paper in hand can be asked."""
+        if not self._site.capabilities.patient_by_id:
+            return
+        answer = await self._ask("get_patient", {"patient_id": patient_id}, name="person")
+        if answer is None:
+            return
+        try:
+            person = mapping.read_one_patient(answer.fields, his_patient_id=patient_id)
+        except mapping.Unreadable as unreadable:
+            self.note(
+                "person_readable",
+                ok=False,
+                detail=str(unreadable),
+                what_to_do="answer with the person who was asked for",
+            )
+            return
+        missing = [name for name, value in (("name", person.name), ("birth_date", person.birth_date)) if not value]
+        held = f"{len(person.phones)} phones, {len(person.identifiers)} documents"
+        self.note(
+            "person_readable",
+            ok=not missing and bool(person.phones or person.identifiers),
+            detail=held + (f"; {', '.join(missing)} missing" if missing else ""),
+            what_to_do="give name, birth_date, and every phone and document that the HIS holds: without one of these "
+            "nobody can open the patient's papers",
+        )
 
     async def bills_of(self, patient_id: str) -> None:
         answer = await self._ask("list_bills", {"patient_id": patient_id}, name="bills")

@@ -376,6 +376,7 @@ class HospitalSimulator:
                 "poll_bills": True,
                 "events": not self.no_events,
                 "refund_check": False,
+                "patient_by_id": True,
                 "confirm_unit": self.confirm_unit,
                 "processing_limit_seconds": 120,
                 "lock_seconds": self.lock_seconds,

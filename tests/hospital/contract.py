@@ -69,6 +69,36 @@ class HospitalContract:
         nobody = Identifier(type=IdentifierType.PASSPORT, value="NOBODY")
         assert await connected.hospital.find_patients(connected.site, nobody) == ()
 
+    async def test_a_patient_is_known_by_id_with_every_phone_and_document(self, connected: Connected) -> None:
+        person = next(person for person in READY_PEOPLE if person.patient_id == ELDER)
+        patient = await connected.hospital.get_patient(connected.site, ELDER)
+        assert patient is not None
+        assert (patient.his_patient_id, patient.name, patient.birth_date) == (ELDER, person.name, person.birth_date)
+        assert patient.phones == person.phones
+        assert [(each.type.value, each.value) for each in patient.identifiers] == list(person.identifiers)
+
+    async def test_an_unknown_patient_id_is_nobody(self, connected: Connected) -> None:
+        assert await connected.hospital.get_patient(connected.site, "P-NOBODY") is None
+
+    @pytest.mark.parametrize("fault", SILENT)
+    async def test_no_answer_about_a_patient_is_never_nobody(self, connected: Connected, fault: str) -> None:
+        connected.simulator.faults.script(f"hospital.{fault}")
+        with pytest.raises((NotReached, OutcomeUnknown)):
+            await connected.hospital.get_patient(connected.site, ELDER)
+        assert await connected.hospital.get_patient(connected.site, ELDER) is not None
+
+    async def test_somebody_elses_data_are_never_believed(
+        self, connected: Connected, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The HIS looks up the wrong row, and signs it."""
+        monkeypatch.setitem(
+            connected.simulator._operations,
+            "get_patient",
+            lambda fields, now, fault: connected.simulator._get_patient({"patient_id": LABOURER}, now, fault),
+        )
+        with pytest.raises(OutcomeUnknown):
+            await connected.hospital.get_patient(connected.site, ELDER)
+
     # ------------------------------------------------------------ bills
 
     async def test_a_bill_comes_as_the_his_has_it(self, connected: Connected) -> None:

@@ -16,11 +16,12 @@ from simulators.clock import ManualClock
 from simulators.hospital import HospitalSimulator
 from simulators.hospital_signing import answer_headers
 from simulators.kit import Request, Response
-from tests.support.hospital import LABOURER, MORNING, Connected, a_simulator, connect
+from tests.support.hospital import ELDER, LABOURER, MORNING, Connected, a_simulator, connect
 from tests.support.transports import InProcessTransport
 
 READING = {
-    "ping", "find_patients", "list_bills", "list_new_bills", "get_bill", "query_lock", "query_payment", "list_paid",
+    "ping", "find_patients", "get_patient", "list_bills", "list_new_bills", "get_bill", "query_lock", "query_payment",
+    "list_paid",
 }  # fmt: skip
 
 
@@ -155,3 +156,29 @@ async def test_a_his_that_answers_ok_for_things_that_do_not_exist_is_found_out(c
 
     bad = _bad(await _findings(_careless(connected, spoil)))
     assert bad == {"unknown_patient", "unknown_bill", "not_booked"}
+
+
+async def test_a_his_that_tells_of_somebody_else_or_of_nobody_is_found_out(connected: Connected) -> None:
+    def somebody_else(operation: str, fields: dict[str, Any]) -> None:
+        if operation == "get_patient" and fields["outcome"] == "ok":
+            fields["patient"]["patient_id"] = ELDER
+
+    findings = await _findings(_careless(connected, somebody_else))
+    assert _bad(findings) == {"person_readable"}
+    assert findings["person_readable"].detail == "patient_id is not the one that was asked for"
+
+    def nothing_known(operation: str, fields: dict[str, Any]) -> None:
+        if operation == "get_patient" and fields["outcome"] == "ok":
+            fields["patient"].update(phones=[], identifiers=[], name="")
+
+    findings = await _findings(_careless(connected, nothing_known))
+    assert _bad(findings) == {"person_readable"}
+    assert findings["person_readable"].detail == "0 phones, 0 documents; name missing"
+
+
+async def test_a_person_is_asked_for_only_where_the_his_can_tell(connected: Connected) -> None:
+    connected.site = replace(connected.site, capabilities=HospitalCapabilities(patient_by_id=False))
+    findings = await _findings(connected)
+    assert _bad(findings) == {"capabilities"}
+    assert not {"person", "person_readable", "unknown_person"} & set(findings)
+    assert not any(request.url.endswith("get_patient") for request in connected.line.requests)

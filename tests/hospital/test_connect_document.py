@@ -155,6 +155,7 @@ def _ask(hospital: RestHospital, operation: str) -> Awaitable[Any]:
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "ping": lambda: hospital.check(site),
         "find_patients": lambda: hospital.find_patients(site, card),
+        "get_patient": lambda: hospital.get_patient(site, LABOURER),
         "list_bills": lambda: hospital.list_bills(site, LABOURER),
         "list_new_bills": lambda: hospital.list_new_bills(site, morning - timedelta(minutes=30), morning),
         "get_bill": lambda: hospital.get_bill(site, BILL),

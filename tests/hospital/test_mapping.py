@@ -82,6 +82,37 @@ def test_settled_bills_in_the_unpaid_list_are_left_out_and_odd_states_are_not() 
     assert [(bill.his_bill_id, bill.state) for bill in bills] == [("expired", "expired"), ("锁", "unknown")]
 
 
+PERSON = {"patient_id": "P1", "name": "王秀兰", "phones": ["19900000001"]}
+
+
+def test_the_person_asked_for_is_the_person_who_is_read() -> None:
+    assert mapping.read_one_patient({"patient": PERSON}, his_patient_id="P1").phones == ("19900000001",)
+    unsaid = {name: value for name, value in PERSON.items() if name != "patient_id"}
+    assert mapping.read_one_patient({"patient": unsaid}, his_patient_id="P1").his_patient_id == "P1"
+    with pytest.raises(Unreadable):
+        mapping.read_one_patient({"patient": PERSON}, his_patient_id="P2")
+
+
+@pytest.mark.parametrize("body", [{}, {"patient": None}, {"patient": []}, {"patient": [PERSON]}, {"patient": "P1"},
+                                  {"patients": [PERSON]}])  # fmt: skip
+def test_a_person_that_is_not_there_is_not_a_person_without_a_phone(body: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable):
+        mapping.read_one_patient(body, his_patient_id="P1")
+
+
+@pytest.mark.parametrize("nothing", NO_VALUE)
+def test_a_person_of_whom_little_is_known_is_still_a_person(nothing: object) -> None:
+    names = ("name", "phones", "identifiers", "birth_date")
+    person = mapping.read_one_patient({"patient": dict.fromkeys(names, nothing)}, his_patient_id="P1")
+    assert (person.name, person.phones, person.identifiers, person.birth_date) == ("", (), (), "")
+
+
+def test_documents_of_a_kind_that_we_do_not_know_are_left_out() -> None:
+    documents = [{"type": "id_card", "value": "1"}, {"type": "军官证", "value": "2"}, {"type": "passport", "value": ""}]
+    person = mapping.read_one_patient({"patient": {**PERSON, "identifiers": documents}}, his_patient_id="P1")
+    assert [(each.type.value, each.value) for each in person.identifiers] == [("id_card", "1")]
+
+
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
