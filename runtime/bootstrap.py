@@ -9,6 +9,8 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 
+from bot.sms.client import SmsApi
+from bot.sms.messenger import SmsMessenger
 from bot.wechat.client import WechatApi
 from bot.wechat.messenger import SubscribeMessenger, TemplateMessenger
 from bot.wechat.platform import WechatMiniProgram
@@ -87,6 +89,7 @@ def build_services(
     messengers: list[Messenger] = [
         TemplateMessenger(tokens=access_tokens, clock=clock),
         SubscribeMessenger(tokens=access_tokens, clock=clock),
+        SmsMessenger(api=SmsApi(transport=transport, clock=clock), clock=clock),
     ]
     return Services.on(
         Outside(

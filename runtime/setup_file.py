@@ -17,7 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from bot.wechat.params import check_account
+from bot.sms.params import PARAMS as SMS_PARAMS
+from bot.sms.params import check_account as check_sms_account
+from bot.wechat.params import PARAMS as WECHAT_PARAMS
+from bot.wechat.params import check_account as check_wechat_account
 from channels.wechatpay.channel import WechatPay
 from channels.wechatpay.params import Credentials
 from core.errors import ConfigurationError
@@ -32,6 +35,12 @@ NOBODY = UUID(int=0)
 DEADLINE_SECONDS_MAX = 60
 CALLS_MAX = 100
 INSTRUMENTS = {"wechatpay": WechatPay.capabilities.instruments}
+ACCOUNT_CHECKS: Mapping[str, Callable[[ChatAccount], None]] = {
+    **dict.fromkeys(WECHAT_PARAMS, check_wechat_account),
+    **dict.fromkeys(SMS_PARAMS, check_sms_account),
+}
+"""By platform."""
+
 TEXT_LENGTHS_MAX = {"code": 32, "branch": 32, "name_zh": 128, "name_en": 128, "phone": 32, "base_url": 255,
                     "merchant_no": 64, "app_id": 64}  # fmt: skip
 
@@ -223,8 +232,12 @@ class _Reader:
             params=self._params(table, place),
             templates={kind: json.dumps(value, ensure_ascii=False) for kind, value in templates.items()},
         )
+        check = ACCOUNT_CHECKS.get(chat.platform)
+        if check is None:
+            self.problems.append(f"{place}: the platform is one of {', '.join(ACCOUNT_CHECKS)}")
+            return chat
         with self._noting(place):
-            check_account(
+            check(
                 ChatAccount(
                     id=NOBODY,
                     institution_id=NOBODY,
