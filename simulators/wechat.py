@@ -8,13 +8,13 @@ here is what people do, and which call goes where.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from simulators.clock import Clock
-from simulators.faults import Faults
+from simulators.faults import Fault, Faults
 from simulators.kit import Deliveries, Delivery, Request, Response
 from simulators.wechat_api import TOKEN_SERVICE_PREFIX, ServerApi
 from simulators.wechat_books import (
@@ -51,7 +51,15 @@ class WechatPlatformSimulator:
 
     name = NAME
 
-    def __init__(self, *, clock: Clock, faults: Faults, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        faults: Faults,
+        seed: int = 0,
+        catalogue: Iterable[Fault] = (*FAULTS, *CHAT_FAULTS),
+    ) -> None:
+        """`catalogue`: the faults that may strike here."""
         self.clock = clock
         self.faults = faults
         self.deliveries = Deliveries()
@@ -69,8 +77,7 @@ class WechatPlatformSimulator:
         self.chat = Chat(self.record, self.threads, self.pushes, self.qrcodes)
         self._console = Console(self)
         self._server = ServerApi(self)
-        faults.register(FAULTS)
-        faults.register(CHAT_FAULTS)
+        faults.register(catalogue)
 
     # ------------------------------------------------------------ set-up
 

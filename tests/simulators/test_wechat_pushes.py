@@ -13,8 +13,9 @@ import pytest
 from wechatpy import events, messages, replies
 from wechatpy.crypto import WeChatCrypto
 
+from simulators.faults import Faults
 from simulators.kit import create_app
-from simulators.wechat import SYSTEM_LINE, push_forever
+from simulators.wechat import SYSTEM_LINE, WechatPlatformSimulator, push_forever
 from simulators.wechat_faults import API_CALLS, CHAT_FAULTS, FAULTS
 from tests.support.wechat import WechatOfTests
 from tests.support.wechat_account_server import AES_KEY, NEW_AES_KEY, TOKEN, Pushing, pushing
@@ -389,6 +390,9 @@ def test_the_faults_of_chats_have_a_catalogue_of_their_own() -> None:
         assert fault.calls
         assert fault.calls <= API_CALLS | {"push", "authorize"}
         assert fault.ends.endswith(".")
+    without, faults = WechatOfTests(), Faults()
+    WechatPlatformSimulator(clock=without.clock, faults=faults, catalogue=FAULTS)
+    assert set(without.faults.catalogue) - set(faults.catalogue) == {fault.name for fault in CHAT_FAULTS}
 
 
 async def test_one_slow_answer_holds_up_nobody_else(line: Pushing) -> None:
