@@ -26,6 +26,7 @@ class ChatEventKind(StrEnum):
     TEXT = "text"
     VOICE = "voice"
     IMAGE = "image"
+    MEDIA = "media"  # any other message: a film, a place, a link, a sort that we do not know
     DELIVERED = "delivered"  # how sending a message has ended
     GRANT = "grant"  # messages of a template were allowed or refused
     OTHER = "other"

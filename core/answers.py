@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from core.bills import Bills
 from core.chat_texts import (
     ChatLinks,
+    ChatQuestion,
     OwedBill,
     PaidPayment,
     hospital_silent_text,
@@ -26,14 +26,6 @@ from core.tenancy import scoped
 from core.viewing import payment_view
 
 PAID_SHOWN_MAX = 5
-
-
-class ChatQuestion(StrEnum):
-    """What somebody wants to know."""
-
-    OWED = "owed"
-    PAID = "paid"
-    PATIENTS = "patients"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from urllib.parse import quote
 from uuid import UUID
 
 from core.money import Fen, yuan_text
@@ -16,6 +18,14 @@ from core.texts import BILL_TITLE, STATUS_TEXTS, time_text
 
 BILLS_SHOWN_MAX = 6
 """A text message of WeChat holds 2,048 bytes; more bills are behind the link to all."""
+
+
+class ChatQuestion(StrEnum):
+    """What somebody wants to know."""
+
+    OWED = "owed"
+    PAID = "paid"
+    PATIENTS = "patients"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,7 @@ class ChatLinks:
         return f"{self.base}/"
 
     def bill(self, patient_id: UUID, branch: str, his_bill_id: str) -> str:
-        return f"{self.base}/bills/{patient_id}/{branch or '-'}/{his_bill_id}"
+        return f"{self.base}/bills/{patient_id}/{quote(branch, safe='') or '-'}/{quote(his_bill_id, safe='')}"
 
     def paid(self) -> str:
         return f"{self.base}/paid"

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from core.answers import Answers, ChatQuestion
+from core.answers import Answers
 from core.cases import Cases
+from core.chat_texts import ChatQuestion
 from core.consents import Consents
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import NotReached, OutcomeUnknown, Refused

@@ -32,7 +32,7 @@ MESSAGE_KINDS: Mapping[str, ChatEventKind] = {
     "voice": ChatEventKind.VOICE,
     "image": ChatEventKind.IMAGE,
 }
-"""By MsgType in lower case."""
+"""By MsgType in lower case; any other is MEDIA."""
 
 EVENT_KINDS: Mapping[str, ChatEventKind] = {
     "subscribe": ChatEventKind.FOLLOWED,
@@ -64,12 +64,14 @@ class BadPush(ValueError):
 
 
 def event_of(document: Mapping[str, object]) -> ChatEvent:
-    """What the push says. A MsgType or Event that we do not know is OTHER. Raises BadPush."""
+    """What the push says. An Event that we do not know is OTHER. Raises BadPush."""
     open_id, to = _needed(document, "FromUserName"), _needed(document, "ToUserName")
     message_type, event = _needed(document, "MsgType").lower(), _word(document, "Event").lower()
     is_event = message_type == "event"
-    kinds, name = (EVENT_KINDS, event) if is_event else (MESSAGE_KINDS, message_type)
-    kind = kinds.get(name, ChatEventKind.OTHER)
+    if is_event:
+        kind = EVENT_KINDS.get(event, ChatEventKind.OTHER)
+    else:
+        kind = MESSAGE_KINDS.get(message_type, ChatEventKind.MEDIA)
     scene = _word(document, "EventKey")
     if kind is ChatEventKind.FOLLOWED:
         scene = scene.removeprefix(SCENE_PREFIX) if scene.startswith(SCENE_PREFIX) else ""

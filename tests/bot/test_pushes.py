@@ -69,13 +69,13 @@ def test_numbers_come_as_numbers_and_as_texts(write: Any) -> None:
         ({"MsgType": "voice", "Recognition": "查账单", "MediaId": "m"}, KIND.VOICE, "查账单"),
         ({"MsgType": "voice", "MediaId": "m"}, KIND.VOICE, ""),
         ({"MsgType": "image", "PicUrl": "http://p", "MediaId": "m"}, KIND.IMAGE, ""),
-        ({"MsgType": "location", "Label": "x"}, KIND.OTHER, ""),
-        ({"MsgType": "hologram"}, KIND.OTHER, ""),
+        ({"MsgType": "location", "Label": "x"}, KIND.MEDIA, ""),
+        ({"MsgType": "hologram"}, KIND.MEDIA, ""),
         ({"MsgType": "event"}, KIND.OTHER, ""),
         ({"MsgType": "event", "Event": "teleported"}, KIND.OTHER, ""),
         ({"MsgType": "event", "Event": "VIEW", "EventKey": "https://a"}, KIND.OTHER, ""),
         ({"MsgType": "event", "Event": "CLICK", "EventKey": "bills"}, KIND.MENU, "bills"),
-        ({"MsgType": "subscribe"}, KIND.OTHER, ""),  # a message type, not the event of that name
+        ({"MsgType": "subscribe"}, KIND.MEDIA, ""),  # a message type, not the event of that name
         ({"Content": None}, KIND.TEXT, ""),
     ],
 )
