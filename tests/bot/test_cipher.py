@@ -81,6 +81,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "padding of 0": (sealed_blocks(FULL + b"\0" * 8), "wrong key, or altered"),
     "padding of 33": (sealed_blocks(FULL + bytes([33]) * 8), "wrong key, or altered"),
     "padding of 255": (sealed_blocks(FULL + bytes([255]) * 8), "wrong key, or altered"),
+    "padding of 40, all of it": (sealed_blocks(a_plain(b"x" * 18) + bytes([40]) * 40), "wrong key, or altered"),
     "padding that differs": (sealed_blocks(FULL + b"\7" + bytes([8]) * 7), "wrong key, or altered"),
     "padding of one byte less": (sealed_blocks(FULL + b"\0" + bytes([7]) * 7), "another appid"),
     "nothing but padding": (sealed_blocks(bytes([32]) * 32), "wrong length"),
