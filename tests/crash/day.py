@@ -48,6 +48,9 @@ class Day:
     outages: int  # how often the database restarts
     forgettings: int  # how often Redis is emptied
     revivals: float  # how often the channel lets a closed order be paid all the same
+    strangers: float  # how often a bill is paid by somebody who has only the paper
+    paper_code: str
+    paper_factor: str
     step_microseconds: tuple[int, int]
     chaos: Chaos
     weather: Weather
@@ -85,6 +88,9 @@ class Day:
             outages=draw.choice((0, 0, 0, 1, 2)),
             forgettings=draw.choice((0, 0, 1, 3)),
             revivals=draw.choice((0.0, 0.0, 0.3)),
+            strangers=draw.choice((0.0, 0.3, 0.6)),
+            paper_code=draw.choice(("his_makes", "his_asks", "barcode")),
+            paper_factor=draw.choice(("last_four", "last_four", "none")),
             step_microseconds=draw.choice(((50, 500), (500, 20_000))),
             chaos=Chaos(
                 seed=seed,

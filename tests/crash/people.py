@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from core.errors import (
@@ -17,7 +17,6 @@ from core.errors import (
     HospitalUnavailable,
     NotFound,
     PaymentOpenElsewhere,
-    RequestError,
     StillWorking,
 )
 from core.money import Fen
@@ -25,18 +24,11 @@ from core.payments import Started, StartPayment
 from core.services import Services
 from simulators.faults import chance
 from simulators.hospital_books import Refusal
-from simulators.kit import ConnectionLost, NeverConnected
-from tests.crash.scheduler import Life
-from tests.crash.world import MCHID, METHOD, Phone, World
+from tests.crash.asking import TRIES_MAX, Asker, GaveUp
+from tests.crash.papers import Paper
+from tests.crash.world import MCHID, Phone, World
 
-T = TypeVar("T")
-
-TRIES_MAX = 5
 KINDS = ("western", "chinese", "treatment", "nutrition")
-
-
-class GaveUp(Exception):
-    """This person tries no more."""
 
 
 async def visits(world: World) -> None:
@@ -59,6 +51,9 @@ async def _visit(world: World, number: int, draw: random.Random) -> None:
     async with asyncio.TaskGroup() as group:
         for part, wanted in enumerate(groups):
             key = f"visit{number}.{part}"
+            if len(wanted) == 1 and draw.random() < world.day.strangers:
+                group.create_task(_pay_by_paper(world, patient, wanted[0], draw, key))
+                continue
             group.create_task(_pay(world, first, patient, wanted, draw, key))
             if draw.random() < world.day.rivals:  # a relative, or the same person on another device
                 group.create_task(_pay(world, draw.choice(payers), patient, wanted, draw, f"{key}b"))
@@ -107,13 +102,27 @@ async def _pay(world: World, phone: Phone, patient: str, bills: tuple[str, ...],
         world.scheduler.counts["gave up"] += 1
 
 
-class _Payer:
+async def _pay_by_paper(world: World, patient: str, bill: str, draw: random.Random, key: str) -> None:
+    """Somebody who has bound nobody scans the paper, shows that he may, and pays."""
+    await asyncio.sleep(draw.uniform(0, 60))
+    phone = draw.choice(world.strangers)
+    paper = Paper(world, replace(phone, patients={}), patient, bill, draw, f"{key}p")
+    try:
+        patient_id = await paper.opened()
+        payer = _Payer(world, replace(phone, patients={patient: patient_id}), patient, (bill,), draw, f"{key}p")
+        await payer.pay()
+        await paper.scanned_again()
+    except GaveUp:
+        world.scheduler.counts["gave up"] += 1
+
+
+class _Payer(Asker):
     def __init__(
         self, world: World, phone: Phone, patient: str, bills: tuple[str, ...], draw: random.Random, key: str
     ) -> None:
-        self.world, self.phone, self.bills, self.draw, self.key = world, phone, bills, draw, key
+        super().__init__(world, phone, draw, key)
+        self.bills = bills
         self.patient_id: UUID = phone.patients[patient]
-        self.asked = 0
         self.despite_open = False
 
     async def pay(self) -> None:
@@ -138,7 +147,7 @@ class _Payer:
                     patient_id=self.patient_id,
                     bills=tuple(("", bill) for bill in self.bills),
                     shown_fen=Fen(shown),
-                    method=METHOD,
+                    method=self.phone.method,
                     accept_self_paid=True,
                     despite_open=self.despite_open,
                     key=idempotency_key,
@@ -148,7 +157,7 @@ class _Payer:
         try:
             if self.draw.random() < 0.15:  # a second tap before the first has an answer
                 answers = await asyncio.gather(
-                    self._ask(start, "start"), self._ask(start, "start again"), return_exceptions=True
+                    self.ask(start, "start"), self.ask(start, "start again"), return_exceptions=True
                 )
                 good = [answer for answer in answers if isinstance(answer, Started)]
                 bad = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -156,23 +165,23 @@ class _Payer:
                     raise bad[0]
                 started = good[-1]
             else:
-                started = await self._ask(start, "start")
+                started = await self.ask(start, "start")
         except (AlreadyPaid, BillNotPayable, NotFound) as problem:
-            self._note(problem)
+            self.note(problem)
             if isinstance(problem, BillNotPayable) and problem.values.get("reason") in {"busy", "refused", "expired"}:
-                await self._pause(20, 90)
+                await self.pause(20, 90)
                 return None
             raise GaveUp from problem
         except (AmountChanged, HospitalUnavailable, ChannelUnavailable, StillWorking) as problem:
-            self._note(problem)
-            await self._pause(3, 60)
+            self.note(problem)
+            await self.pause(3, 60)
             return None
         except PaymentOpenElsewhere as problem:
-            self._note(problem)
+            self.note(problem)
             if self.draw.random() < 0.6:
                 self.despite_open = True
                 self.world.knowingly.update(self.bills)
-            await self._pause(3, 60)
+            await self.pause(3, 60)
             return None
         return started
 
@@ -183,27 +192,27 @@ class _Payer:
         )[0]
         self.world.scheduler.counts[f"phone {what}"] += 1
         if what == "pays":
-            await self._pause(2, 40)
+            await self.pause(2, 40)
         elif what == "pays late":
             left = (started.expires_at - self.world.scheduler.clock.now()).total_seconds()
             await asyncio.sleep(max(left + self.draw.uniform(-3, 1), 0))
         elif what == "pays much too late":
-            await self._pause(200, 500)
+            await self.pause(200, 500)
         elif what == "cancels":
-            await self._pause(2, 30)
-            await self._try(lambda services: services.payments.cancel(*self._mine(started)), "cancel")
+            await self.pause(2, 30)
+            await self.attempt(lambda services: services.payments.cancel(*self._mine(started)), "cancel")
             if self.draw.random() < 0.4:  # … and taps "pay" after all
                 await self._confirm(started)
             return self.draw.random() < 0.3
         elif what == "forgets":
             return True
         else:
-            await self._pause(1, 5)
-            await self._try(lambda services: services.payments.refreshed(*self._mine(started)), "look")
+            await self.pause(1, 5)
+            await self.attempt(lambda services: services.payments.refreshed(*self._mine(started)), "look")
         paid = await self._confirm(started)
         for _ in range(self.draw.randint(0, 2)):
-            await self._pause(0.9, 1.3)  # just when the channel's notice arrives
-            await self._try(lambda services: services.payments.refreshed(*self._mine(started)), "look")
+            await self.pause(0.9, 1.3)  # just when the channel's notice arrives
+            await self.attempt(lambda services: services.payments.refreshed(*self._mine(started)), "look")
         return paid or self.draw.random() < 0.5
 
     async def _confirm(self, started: Started) -> bool:
@@ -235,7 +244,7 @@ class _Payer:
         """What the page shows for these bills now."""
         shown = sum(self.world.his.bills[bill].to_pay_fen for bill in self.bills)
         if self.draw.random() < 0.3:
-            await self._try(self._list, "list")
+            await self.attempt(self._list, "list")
         return shown
 
     async def _list(self, services: Services) -> None:
@@ -256,37 +265,3 @@ class _Payer:
 
     def _mine(self, started: Started) -> tuple[UUID, UUID, str]:
         return (self.phone.payer_id, self.world.institution_id, started.order_no)
-
-    async def _try(self, work: Callable[[Services], Awaitable[Any]], what: str) -> None:
-        try:
-            await self._ask(work, what)
-        except RequestError as problem:
-            self._note(problem)
-
-    async def _ask(self, work: Callable[[Services], Awaitable[T]], what: str) -> T:
-        """Ask our server, again when there is no answer. Raises RequestError or GaveUp."""
-        self.asked += 1
-        key = f"{self.key}/{what}{self.asked}"
-
-        async def run(life: Life) -> T:
-            return await work(life.things["services"])
-
-        for attempt in range(TRIES_MAX):
-            there, back = self.world.network.seconds("phone", key)
-            await asyncio.sleep(there)
-            try:
-                answer = await self.world.request(run, key=f"{key}.{attempt}")
-            except (NeverConnected, ConnectionLost) as silence:
-                self.world.scheduler.counts[f"phone met {type(silence).__name__}"] += 1
-                await asyncio.sleep(1 + 20 * chance(self.world.day.seed, "phone waits", key, attempt))
-            else:
-                await asyncio.sleep(back)
-                return answer
-        raise GaveUp
-
-    async def _pause(self, low: float, high: float) -> None:
-        await asyncio.sleep(self.draw.uniform(low, high))
-
-    def _note(self, problem: RequestError) -> None:
-        reason = problem.values.get("reason", "")
-        self.world.scheduler.counts[f"told the phone: {problem.code} {reason}".rstrip()] += 1

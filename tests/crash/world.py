@@ -23,12 +23,14 @@ from core.errors import RequestError
 from core.ids import Ids
 from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
-from core.ports import ChatIdentity, Identifier, IdentifierType, MessageKind
+from core.models import Payer
+from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType
 from core.services import Services
 from runtime.bootstrap import BoundedBackground, build_services
 from runtime.setup import Setup
 from scheduler.loops import Loop, loops
 from scheduler.worker import ERROR_PAUSE_SECONDS, run_once
+from simulators import wechat_faults
 from simulators.faults import Fault, Faults, chance
 from simulators.hospital import HospitalSimulator
 from simulators.hospital_books import Fields
@@ -50,6 +52,8 @@ PAY_URL, HIS_URL, CHAT_URL = "https://pay.test", "https://his.test", "https://ch
 PUBLIC_URL = "http://zhenfu.test"
 MCHID = "1900000109"
 METHOD = "wechatpay/miniprogram/wechat"
+PAGE_METHOD = "wechatpay/jsapi/wechat"
+PAPER_KEY = "the key of printed papers, 32 signs"
 TEMPLATE = "缴费通知"
 TEMPLATE_FIELDS = {"thing1": "项目", "amount2": "金额", "thing3": "提示"}
 TEMPLATE_ENTRY = {"thing1": "title", "amount2": "amount", "thing3": "note"}
@@ -60,6 +64,7 @@ PEOPLE = {  # name → phone, the HIS's number of the patient whom they have bou
     "labourer": ("19900000005", "P10005"),
 }
 FOLLOWERS = frozenset({"daughter", "mother"})  # the others get the mini program's messages
+STRANGERS = {"neighbour": "19900000021", "nurse": "19900000022"}  # name → phone; they have bound nobody
 DELIVERY_SECONDS = 5.0  # a counterparty waits so long for our answer to what it tells us
 BALANCE_FEN = 100_000
 SAME_EVERY_DAY = 1  # the seed of what never changes: apps, keys, people
@@ -154,6 +159,7 @@ class Phone:
     open_id: str
     patients: dict[str, UUID]  # HIS id → our id
     draw: random.Random
+    method: str = METHOD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +170,7 @@ class Stage:
     institution_id: UUID
     event_token: str
     payers: dict[str, UUID]
+    strangers: dict[str, UUID]
     patients: dict[str, UUID]  # HIS id → our id
 
 
@@ -190,6 +197,7 @@ class World:
     servers: list[Program] = field(default_factory=list)
     workers: list[Program] = field(default_factory=list)
     phones: list[Phone] = field(default_factory=list)
+    strangers: list[Phone] = field(default_factory=list)
     knowingly: set[str] = field(default_factory=set)  # bills that somebody goes on to pay although another may have
     unanswered: Unanswered = field(default_factory=Unanswered)
     mistakes: list[str] = field(default_factory=list)  # what our programs met and did not expect
@@ -202,7 +210,7 @@ class World:
         faults = Faults(seed=seed)
         pay = WechatPaySimulator(clock=clock, faults=faults, seed=SAME_EVERY_DAY)
         his = WatchedHospital(clock=clock, faults=faults, seed=seed)
-        chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=SAME_EVERY_DAY)
+        chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=SAME_EVERY_DAY, catalogue=wechat_faults.FAULTS)
         official = chat.add_official_account("仁和医院")
         mini = chat.add_mini_program("仁和医院缴费", pages={"pages/payment/index", "pages/bills/index"})
         chat.link(official.app_id, mini.app_id)
@@ -215,6 +223,8 @@ class World:
                 chat.follow(users[name], official.app_id)
             (template,) = mini.templates
             chat.grant(users[name], mini.app_id, template)
+        for name, phone in STRANGERS.items():
+            users[name] = chat.add_user(name, phone=phone)
         merchant = pay.add_merchant(MCHID, appids={mini.app_id, official.app_id}, balance_fen=BALANCE_FEN)
         pay.seed = seed
         day = Day.of(seed, faults.catalogue.values())
@@ -264,7 +274,11 @@ class World:
         site = await setup.hospital_site(
             institution_id,
             base_url=HIS_URL,
-            params={"key_id": self.his.key_id, "secret": self.his.keys[self.his.key_id]},
+            params={
+                "key_id": self.his.key_id,
+                "secret": self.his.keys[self.his.key_id],
+                "paper_key": PAPER_KEY,
+            },
         )
         for app, platform in ((self.official, "wechat_service"), (self.mini, "wechat_miniprogram")):
             (template,) = app.templates
@@ -274,7 +288,7 @@ class World:
                 platform=platform,
                 app_id=app.app_id,
                 params={"secret": app.secret, "base_url": CHAT_URL, "miniprogram_app_id": self.mini.app_id},
-                templates={kind.value: entry for kind in MessageKind},
+                templates={kind.value: entry for kind in NOTICE_KINDS},
             )
         account = await setup.merchant_account(
             institution_id,
@@ -290,34 +304,40 @@ class World:
                 "base_url": PAY_URL,
             },
         )
-        await setup.payment_method(institution_id, merchant_account_id=account.id, code=METHOD, app_id=self.mini.app_id)
+        for method, app in ((METHOD, self.mini), (PAGE_METHOD, self.official)):
+            await setup.payment_method(institution_id, merchant_account_id=account.id, code=method, app_id=app.app_id)
         payers, patients = {}, {}
         for name in PEOPLE:
             payers[name], his_id, patient_id = await self._bind(services, institution_id, name)
             patients[his_id] = patient_id
+        strangers = {
+            name: (await self._signed_in(services, institution_id, name, self.official)).id for name in STRANGERS
+        }
         return Stage(
             rows=self.postgres.save(),
             institution_id=institution_id,
             event_token=site.event_token,
             payers=payers,
+            strangers=strangers,
             patients=patients,
         )
 
     async def _bind(self, services: Services, institution_id: UUID, name: str) -> tuple[UUID, str, UUID]:
         """Somebody follows the account, opens the mini program and binds a patient."""
         phone, his_patient_id = PEOPLE[name]
-        people = []
-        for app in (self.official, self.mini):
-            account = await services.institutions.chat_account_by_app(institution_id, app.app_id)
-            identity = ChatIdentity(
-                open_id=self.chat.open_id(self.users[name], app.app_id), union_id=self.chat.union_id(self.users[name])
-            )
-            people.append(await services.patients.payer_for(account, identity, language="zh"))
+        people = [await self._signed_in(services, institution_id, name, app) for app in (self.official, self.mini)]
         person = self.his.patients[his_patient_id]
         type_, value = person.identifiers[0]
         identifier = Identifier(type=IdentifierType(type_), value=value)
         bound = await services.patients.bind(people[-1], name=person.name, identifier=identifier, phone=phone)
         return people[-1].id, his_patient_id, bound.patient_id
+
+    async def _signed_in(self, services: Services, institution_id: UUID, name: str, app: App) -> Payer:
+        account = await services.institutions.chat_account_by_app(institution_id, app.app_id)
+        identity = ChatIdentity(
+            open_id=self.chat.open_id(self.users[name], app.app_id), union_id=self.chat.union_id(self.users[name])
+        )
+        return await services.patients.payer_for(account, identity, language="zh")
 
     def furnish(self) -> None:
         """Our rows of this morning, with what this day's HIS can do."""
@@ -328,6 +348,8 @@ class World:
             "merge": self.day.merge,
             "insured_online": "second_tap" if self.day.insured else "blocked",
             "poll_seconds": 300,
+            "paper_code": self.day.paper_code,
+            "paper_factor": self.day.paper_factor,
         }
         capabilities = {
             "lock": not self.day.no_lock,
@@ -347,6 +369,17 @@ class World:
                     open_id=self.chat.open_id(self.users[name], self.mini.app_id),
                     patients={his_patient_id: stage.patients[his_patient_id]},
                     draw=random.Random(f"{self.day.seed}/phone/{name}"),
+                )
+            )
+        for name, payer_id in stage.strangers.items():
+            self.strangers.append(
+                Phone(
+                    name=name,
+                    payer_id=payer_id,
+                    open_id=self.chat.open_id(self.users[name], self.official.app_id),
+                    patients={},
+                    draw=random.Random(f"{self.day.seed}/phone/{name}"),
+                    method=PAGE_METHOD,
                 )
             )
 
