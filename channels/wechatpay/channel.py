@@ -184,8 +184,8 @@ class WechatPay:
     async def check(self, account: MerchantAccount) -> str:
         """WeChat Pay's self-test: signatures both ways, field encryption, and a notice that follows.
 
-        Then an order that cannot exist is asked for: that proves that the numbers belong together, and it is all
-        that can be asked of merchants to whom the self-test is not open.
+        Then an order that cannot exist is asked for: that is refused where the numbers do not belong together, and
+        it is all that can be asked of merchants to whom the self-test is not open.
         """
         credentials = self._client.credentials(account)
         parties = credentials.parties
