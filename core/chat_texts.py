@@ -140,6 +140,13 @@ def chat_text(key: str, language: str, **values: str | int) -> str:
     return CHAT[key][language if language in CHAT[key] else "zh"].format(**values)
 
 
+def fit_lines(text: str, bytes_max: int) -> str:
+    """As many whole lines as fit into so many bytes of UTF-8: half a link would be shown as it is written."""
+    while len(text.encode()) > bytes_max and "\n" in text:
+        text = text.rpartition("\n")[0]
+    return text.encode()[:bytes_max].decode("utf-8", "ignore")
+
+
 def link(url: str, key: str, language: str) -> str:
     return f'<a href="{url}">{chat_text(key, language)}</a>'
 

@@ -13,7 +13,7 @@ from core.answers import Answers
 from core.cases import Cases
 from core.chat_texts import ChatQuestion
 from core.consents import Consents
-from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
+from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect, take
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.institutions import Institutions
 from core.models import Message, Payer, Payment
@@ -28,6 +28,9 @@ TRIES_MAX = 30
 """After so many fruitless tries a message is given up: the paid list is the truth."""
 
 MISCONFIGURED_PAUSE = timedelta(hours=1)
+CHAT_ANSWER_LIFE = timedelta(hours=1)
+"""Who has asked in the chat is not told later than this: he has looked elsewhere by then."""
+
 PAGE = "pages/payment/index?order={order_no}"
 BILLS_PAGE = "pages/bills/index"
 DELIVERED, FAILED = "delivered", "failed"
@@ -93,6 +96,47 @@ class Messages:
         )
         return bool(inserted)
 
+    async def can_answer_later(self, account: ChatAccount) -> bool:
+        """Whether what somebody asked in this account's chat can be told after the reply."""
+        messenger = self.outside.messengers.get(account.platform)
+        return messenger is not None and messenger.carries(account, MessageKind.CHAT_ANSWER)
+
+    async def answer_later(
+        self, payer: Payer, question: ChatQuestion, *, event_id: str, lease: timedelta
+    ) -> DueRow | None:
+        """Promise an answer that is still being asked for; the row is ours for `lease`, afterwards any worker's.
+
+        None when the same answer is promised already.
+        """
+        promised = f"chat:{payer.id}:{question}:"
+
+        async def write() -> DueRow | None:
+            await rows(
+                "SELECT id FROM payer WHERE institution_id = $1 AND id = $2 FOR NO KEY UPDATE",
+                payer.institution_id,
+                payer.id,
+            )
+            waiting = scoped(payer.institution_id).of(Message).filter(payer_id=payer.id, status=MessageStatus.QUEUED)
+            if await waiting.filter(kind=MessageKind.CHAT_ANSWER, dedup_key__startswith=promised).exists():
+                return None
+            key = f"{promised}{event_id}"
+            values = {"question": question.value}
+            if not await self.enqueue_for(
+                payer.institution_id, payer.id, MessageKind.CHAT_ANSWER, dedup_key=key, values=values
+            ):
+                return None
+            message = await scoped(payer.institution_id).of(Message).get(dedup_key=key)
+            return await take(
+                "message",
+                message.id,
+                payer.institution_id,
+                now=self.outside.clock.now(),
+                holder=self.outside.lease_name(),
+                lease=lease,
+            )
+
+        return await atomically(write)
+
     async def delivered(self, account: ChatAccount, platform_message_id: str, *, ok: bool, code: str = "") -> None:
         """The platform says what has become of a message; one that was not delivered goes the next way."""
         scope = scoped(account.institution_id)
@@ -122,26 +166,34 @@ class Messages:
 
         await atomically(write)
 
-    async def work(self, due: DueRow) -> None:
-        """Send one message that we hold. An unknown answer is repeated only while the platform would drop a copy."""
+    async def work(self, due: DueRow, *, text: str = "") -> None:
+        """Send one message that we hold. An unknown answer is repeated only while the platform would drop a copy.
+
+        `text` is of a chat answer that has been asked for a moment ago; else it is asked for here.
+        """
         scope = scoped(due.institution_id)
         message = await scope.of(Message).get(id=due.id)
         if message.status is not MessageStatus.QUEUED:
             return
         now = self.outside.clock.now()
+        if message.kind == MessageKind.CHAT_ANSWER and now >= message.created_at + CHAT_ANSWER_LIFE:
+            await self._end(message, MessageStatus.SKIPPED, "too_late")
+            return
         route = await self._route(message)
         if route is None:
             await self._end(message, MessageStatus.SKIPPED, "no_route")
             return
         account, messenger = route.account, route.messenger
         uncertain = message.sends_started > message.sends_unreached
-        if uncertain and (message.first_sent_at is None or now >= message.first_sent_at + messenger.resend_window):
+        # Nothing drops a copy of a chat answer.
+        window = timedelta(0) if message.kind == MessageKind.CHAT_ANSWER else messenger.resend_window
+        if uncertain and (message.first_sent_at is None or now >= message.first_sent_at + window):
             await self._end(message, MessageStatus.UNKNOWN, "answer_lost")
             return
         if due.attempts > TRIES_MAX:
             await self._end(message, MessageStatus.REFUSED, "tries_exhausted")
             return
-        outgoing = await self._render(message, route)
+        outgoing = await self._render(message, route, text)
         if not await self._begin(due, message):
             return
         try:
@@ -151,7 +203,7 @@ class Messages:
             await self._later(due, now + backoff(due.attempts))
             return
         except OutcomeUnknown:
-            if messenger.resend_window:
+            if window:
                 await self._later(due, now + backoff(due.attempts))
             else:
                 await self._end(message, MessageStatus.UNKNOWN, "answer_lost")
@@ -234,15 +286,14 @@ class Messages:
             return str(values["phone"])
         return await self.consents.phone(payer) if kind in NOTICE_KINDS else ""
 
-    async def _render(self, message: Message, route: _Route) -> OutgoingMessage:
+    async def _render(self, message: Message, route: _Route, text: str) -> OutgoingMessage:
         values = self.outside.keyring.decrypt_json(message.values_enc, place="message.values")
         payer, kind = route.payer, MessageKind(message.kind)
         profile = await self.institutions.profile(message.institution_id)
         hospital = profile.name_en if payer.language == "en" and profile.name_en else profile.name_zh
         order_no = str(values.get("order_no", ""))
-        text = (
-            await self.answers.text(payer, ChatQuestion(values["question"])) if kind is MessageKind.CHAT_ANSWER else ""
-        )
+        if kind is MessageKind.CHAT_ANSWER and not text:
+            text = await self.answers.text(payer, ChatQuestion(values["question"]))
         return OutgoingMessage(
             message_id=message.id,
             kind=kind,

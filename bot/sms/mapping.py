@@ -222,18 +222,27 @@ def template_values(template: Template, message: OutgoingMessage, *, characters_
 def fit(name: str, text: str, characters_max: int) -> str:
     """A field of ours as a value of a notice's variable; empty when it cannot be one.
 
-    Every character counts as one. Free text is cut, and 无 when empty; an amount, a time and a number stay whole,
-    a time without its year where it must. Web addresses are taken out: one of them and nothing is sent.
+    Every character counts as one, an emoji as two. Free text is cut, and 无 when empty; an amount, a time and a
+    number stay whole, a time without its year where it must. Web addresses are taken out: with one of them the
+    platform sends nothing.
     """
     text = _ADDRESS.sub("", text).translate(_REPLACED)
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    if name == "time" and len(text) > characters_max:
+    if name == "time" and _width(text) > characters_max:
         text = _YEAR.sub("", text, count=1)
     if not text:
         return "" if name in {"amount", "time"} else NOTHING
-    if len(text) <= characters_max:
+    if _width(text) <= characters_max:
         return text
-    return "" if name in _WHOLE else text[: characters_max - 1].rstrip() + _ELLIPSIS
+    if name in _WHOLE:
+        return ""
+    while _width(text) > characters_max - 1:
+        text = text[:-1]
+    return text.rstrip() + _ELLIPSIS
+
+
+def _width(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
 
 
 def _code(text: str) -> str:

@@ -48,11 +48,12 @@ ERRCODES: Mapping[int, Meaning] = {
     40226: Meaning.NEVER,  # high-risk user, sign-in blocked
     43004: Meaning.NEVER,  # does not follow
     43101: Meaning.NEVER,  # refused, or the grant is used up
-    45047: Meaning.NEVER,  # too many customer-service messages since the person last wrote
+    45015: Meaning.NEVER,  # the person has done nothing for 48 hours, or no longer follows
     48002: Meaning.NEVER,  # the person has switched messages off
     43116: Meaning.LATER_SOON,
     43117: Meaning.LATER_SOON,
     44990: Meaning.LATER_SOON,
+    45047: Meaning.LATER_SOON,  # too many customer messages since the person last did something
     45011: Meaning.LATER_MINUTE,
     45009: Meaning.LATER_DAY,
     40002: Meaning.MISCONFIGURED,
@@ -69,6 +70,7 @@ ERRCODES: Mapping[int, Meaning] = {
     43002: Meaning.MISCONFIGURED,
     47001: Meaning.MISCONFIGURED,
     47003: Meaning.MISCONFIGURED,  # a value breaks its type's rule
+    45002: Meaning.MISCONFIGURED,  # a text longer than we let it be
     48001: Meaning.MISCONFIGURED,
     48004: Meaning.MISCONFIGURED,
     61003: Meaning.MISCONFIGURED,

@@ -1,4 +1,8 @@
-"""Messages through WeChat: template messages of an official account, subscribe messages of a mini program."""
+"""Messages through WeChat: template and customer messages of an official account, subscribe messages of a mini program.
+
+A customer message is a text that may follow for 48 hours after the person did something in the chat; it needs no
+template (document "客服消息").
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,16 @@ from typing import Any
 
 from bot.wechat.mapping import BadTemplate, send_result, template_data, template_for
 from bot.wechat.tokens import TOTAL_SECONDS_MAX, AccessTokens
+from core.chat_texts import fit_lines
 from core.clock import Clock
 from core.errors import OutcomeUnknown, Refused
 from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome, SendResult
 
 logger = logging.getLogger(__name__)
 
+CUSTOMER_BYTES_MAX = 2_048
+CUSTOMER_PATH = "/cgi-bin/message/custom/send"
+CUSTOMER_ON, CUSTOMER_OFF = "on", "off"
 _LANGUAGES = {"zh": "zh_CN", "en": "en_US"}
 
 
@@ -36,6 +44,8 @@ class TemplateMessenger:
         self._clock = clock
 
     def carries(self, account: ChatAccount, kind: MessageKind) -> bool:
+        if kind is MessageKind.CHAT_ANSWER:
+            return account.params.get("customer_messages", CUSTOMER_ON) != CUSTOMER_OFF
         return kind in account.templates
 
     async def check(self, account: ChatAccount) -> str:
@@ -43,6 +53,10 @@ class TemplateMessenger:
         return await self._tokens.check(account)
 
     async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
+        if message.kind is MessageKind.CHAT_ANSWER:
+            content = fit_lines(message.text, CUSTOMER_BYTES_MAX)
+            body = {"touser": message.address, "msgtype": "text", "text": {"content": content}}
+            return await _post(self._tokens, self._clock, account, message, CUSTOMER_PATH, body)
         return await _send(
             self._tokens, self._clock, account, message, "/cgi-bin/message/template/send", _template_body
         )
@@ -108,6 +122,17 @@ async def _send(
         }
     except BadTemplate as error:
         return _logged(account, message, SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(error)))
+    return await _post(tokens, clock, account, message, path, body)
+
+
+async def _post(
+    tokens: AccessTokens,
+    clock: Clock,
+    account: ChatAccount,
+    message: OutgoingMessage,
+    path: str,
+    body: Mapping[str, Any],
+) -> SendResult:
     try:
         answer = await tokens.post(account, path, body)
     except Refused as error:

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from bot.wechat.client import BASE_URL
 from bot.wechat.mapping import BadTemplate, template_for
+from bot.wechat.messenger import CUSTOMER_OFF, CUSTOMER_ON
+from bot.wechat.official import OPEN_BASE_URL
 from bot.wechat.pushes import PUSH_PARAMS, PushKeys
 from core.errors import ConfigurationError
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind
 from wire.params import Param, read_params
+
+CONNECTIONS = ("own", "forwarded", "none")
+BUTTON_BYTES_MAX = 16  # of a name in the menu's first row
+FILE_NAME = re.compile(r"(?:MP_verify_[A-Za-z0-9]{1,64}|[A-Za-z0-9]{8,32})\.txt", re.ASCII)
+FILE_TEXT = re.compile(r"[A-Za-z0-9+/=_-]{1,128}", re.ASCII)
+
+CALLBACK_PARAMS = (
+    Param(
+        name="connection",
+        title="Who gets the platform's pushes: own (we), forwarded (another vendor passes them on to us), none",
+        required=False,
+        default="none",
+    ),
+    Param(
+        name="forward_url",
+        title="With own: the server URL of the vendor before, who gets what we have no words for",
+        required=False,
+    ),
+    Param(name="verify_file_name", title="Name of the domain-verification file", required=False),
+    Param(name="verify_file_text", title="What stands in that file", required=False),
+)
+SERVICE_PARAMS = (
+    Param(name="customer_messages", title="on, or off where the account lacks the right", required=False, default="on"),
+    Param(name="open_base_url", title="Address of the sign-in of pages", required=False, default=OPEN_BASE_URL),
+    Param(name="menu_pay_name", title="Menu: to pay", required=False, default="缴费"),
+    Param(name="menu_paid_name", title="Menu: what was paid", required=False, default="查询"),
+    Param(name="menu_more_name", title="Menu: the rest", required=False, default="更多"),
+)
 
 SHARED = (
     Param(name="secret", title="AppSecret; not needed for messages when token_url is set", required=False, secret=True),
@@ -18,10 +49,12 @@ SHARED = (
     Param(name="token_url", title="The hospital's own token service", required=False),
     Param(name="token_key", title="The token service's key, sent as Bearer", required=False, secret=True),
     *PUSH_PARAMS,
+    *CALLBACK_PARAMS,
 )
 PARAMS: Mapping[str, tuple[Param, ...]] = {
     "wechat_service": (
         *SHARED,
+        *SERVICE_PARAMS,
         Param(name="miniprogram_app_id", title="Messages open this mini program", required=False),
         Param(name="h5_base_url", title="Messages open this address when no mini program is set", required=False),
     ),
@@ -45,14 +78,13 @@ def check_account(account: ChatAccount) -> None:
         raise ConfigurationError(f"{owner}: secret or token_url missing")
     if not values["secret"] and account.platform == "wechat_miniprogram":
         raise ConfigurationError(f"{owner}: secret missing; patients cannot sign in without it")
-    for name in ("base_url", "token_url", "h5_base_url"):
+    for name in ("base_url", "token_url", "h5_base_url", "open_base_url", "forward_url"):
         url = urlsplit(values.get(name, ""))
         if values.get(name) and not (url.scheme in {"http", "https"} and url.netloc):
             raise ConfigurationError(f"{owner}: {name} must be https://host/…")
     if values.get("miniprogram_state", "formal") not in STATES:
         raise ConfigurationError(f"{owner}: miniprogram_state is one of {', '.join(STATES)}")
-    if any(account.params.get(param.name, "").strip() for param in PUSH_PARAMS):
-        PushKeys.read(account)
+    _check_callback(account, values, owner)
     kinds = {kind.value for kind in NOTICE_KINDS}
     for name in account.templates:
         if name not in kinds:
@@ -61,3 +93,28 @@ def check_account(account: ChatAccount) -> None:
             template_for(account, MessageKind(name))
         except BadTemplate as error:
             raise ConfigurationError(f"{owner}: template {name} needs an id and fields, both as text") from error
+
+
+def connection_of(account: ChatAccount) -> str:
+    """One of CONNECTIONS; an account whose params say nothing gets no pushes."""
+    return account.params.get("connection", "").strip() or "none"
+
+
+def _check_callback(account: ChatAccount, values: Mapping[str, str], owner: str) -> None:
+    if values["connection"] not in CONNECTIONS:
+        raise ConfigurationError(f"{owner}: connection is one of {', '.join(CONNECTIONS)}")
+    if values["connection"] != "none" or any(account.params.get(param.name, "").strip() for param in PUSH_PARAMS):
+        PushKeys.read(account)
+    if values["forward_url"] and values["connection"] != "own":
+        raise ConfigurationError(f"{owner}: forward_url needs connection own")
+    if bool(values["verify_file_name"]) != bool(values["verify_file_text"]):
+        raise ConfigurationError(f"{owner}: verify_file_name and verify_file_text belong together")
+    if values["verify_file_name"] and not FILE_NAME.fullmatch(values["verify_file_name"]):
+        raise ConfigurationError(f"{owner}: verify_file_name must be MP_verify_….txt, or letters and digits and .txt")
+    if values["verify_file_text"] and not FILE_TEXT.fullmatch(values["verify_file_text"]):
+        raise ConfigurationError(f"{owner}: verify_file_text must be one short line of letters and digits")
+    if values.get("customer_messages", CUSTOMER_ON) not in {CUSTOMER_ON, CUSTOMER_OFF}:
+        raise ConfigurationError(f"{owner}: customer_messages is on or off")
+    for name in ("menu_pay_name", "menu_paid_name", "menu_more_name"):
+        if len(values.get(name, "").encode()) > BUTTON_BYTES_MAX:
+            raise ConfigurationError(f"{owner}: {name} has more than {BUTTON_BYTES_MAX} bytes, 5 characters")

@@ -62,10 +62,10 @@ class WechatMiniProgram:
         query = {
             "appid": account.app_id,
             "secret": param(account, "secret"),
-            "js_code": _proper(code),
+            "js_code": proper_code(code),
             "grant_type": "authorization_code",
         }
-        values = _granted(await self._api.get(account, "/sns/jscode2session", query))
+        values = granted(await self._api.get(account, "/sns/jscode2session", query))
         open_id, session_key = values.get("openid"), values.get("session_key")
         if not isinstance(open_id, str) or not open_id or not isinstance(session_key, str):
             raise OutcomeUnknown("the answer holds no openid")
@@ -74,22 +74,23 @@ class WechatMiniProgram:
         return Session(identity=identity, session_key=session_key)
 
     async def phone_number(self, account: ChatAccount, code: str) -> str:
-        body = {"code": _proper(code)}
-        values = _granted(await self._tokens.post(account, "/wxa/business/getuserphonenumber", body))
+        body = {"code": proper_code(code)}
+        values = granted(await self._tokens.post(account, "/wxa/business/getuserphonenumber", body))
         info = values.get("phone_info")
         if not isinstance(info, dict):
             raise OutcomeUnknown("the answer holds no phone")
         return phone_of(info, account.app_id)
 
 
-def _proper(code: str) -> str:
+def proper_code(code: str) -> str:
     """A code as an app could have received it; anything else is refused without a call."""
     if not _CODE.fullmatch(code):
         raise Refused("40029", "not a code", final=True)
     return code
 
 
-def _granted(answer: Answer) -> Mapping[str, Any]:
+def granted(answer: Answer) -> Mapping[str, Any]:
+    """The values of a good answer. Raises OutcomeUnknown or Refused."""
     if answer.meaning is Meaning.DONE:
         return answer.values
     if answer.meaning is Meaning.BUSY:

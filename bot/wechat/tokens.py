@@ -63,7 +63,7 @@ class _Entry:
 class AccessTokens:
     """Keeps every app's access token fresh.
 
-    `post` makes a call with it. What goes wrong on the way to a token is NotReached (the call itself has not
+    `post` and `ask` make a call with it. What goes wrong on the way to a token is NotReached (the call itself has not
     left) or Refused with the platform's code, when a person must act or a quota is used up.
     """
 
@@ -84,22 +84,31 @@ class AccessTokens:
         self._flights: dict[tuple[str, str], asyncio.Task[str]] = {}
 
     async def post(self, account: ChatAccount, path: str, body: Mapping[str, Any]) -> Answer:
-        """POST with the access token.
+        """POST with the access token."""
+        return await self._with_token(account, lambda token: self._api.post(account, path, body, access_token=token))
 
-        A refused token is replaced, first by what another process may have stored, then by a fresh one. A
-        call refused for its token has done nothing, so it is made again; after that the refusal stands.
+    async def ask(self, account: ChatAccount, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """GET with the access token."""
+        return await self._with_token(
+            account, lambda token: self._api.get(account, path, {"access_token": token, **(query or {})})
+        )
+
+    async def _with_token(self, account: ChatAccount, call: Callable[[str], Awaitable[Answer]]) -> Answer:
+        """A refused token is replaced, first by what another process may have stored, then by a fresh one.
+
+        A call refused for its token has done nothing, so it is made again; after that the refusal stands.
         """
         token = await self.get(account)
-        answer = await self._api.post(account, path, body, access_token=token)
+        answer = await call(token)
         if answer.meaning is Meaning.TOKEN:
             stored = _Entry.of_text(await self._store.get(_key(account)))
             if stored is not None and stored.token != token:
                 token = stored.token
-                answer = await self._api.post(account, path, body, access_token=token)
+                answer = await call(token)
         if answer.meaning is Meaning.TOKEN:
             logger.warning("wechat_token_refused", extra=_about(account, answer))
             token = await self._fetched(account, refused=token)
-            answer = await self._api.post(account, path, body, access_token=token)
+            answer = await call(token)
         return answer
 
     async def get(self, account: ChatAccount) -> str:
