@@ -226,8 +226,8 @@ def fit(name: str, text: str, characters_max: int) -> str:
     number stay whole, a time without its year where it must. Web addresses are taken out: with one of them the
     platform sends nothing.
     """
-    text = _ADDRESS.sub("", text).translate(_REPLACED)
-    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    text = "".join(each if each.isprintable() else " " for each in text.translate(_REPLACED))
+    text = " ".join(_ADDRESS.sub("", text).split())
     if name == "time" and _width(text) > characters_max:
         text = _YEAR.sub("", text, count=1)
     if not text:
