@@ -19,8 +19,11 @@ def rendered(values: Mapping[str, Any], form: str) -> bytes:
         return f"<xml>{_xml(values)}</xml>".encode()
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict) and "List" in value:  # in JSON the wrapper is gone, and one entry is no list
-            flat["List"] = value["List"][0] if len(value["List"]) == 1 else value["List"]
+        if (
+            isinstance(value, dict) and "List" in value
+        ):  # in JSON the wrapper is gone, one entry is no list, numbers in it are text
+            entries = [{key: str(each) for key, each in entry.items()} for entry in value["List"]]
+            flat["List"] = entries[0] if len(entries) == 1 else entries
         else:
             flat[name] = value
     return json.dumps(flat, ensure_ascii=False, separators=(",", ":")).encode()

@@ -268,6 +268,16 @@ async def test_limits_in_30_seconds_an_hour_and_a_day_of_shanghai(world: World) 
     assert await world.code_of() == "Ok"
 
 
+async def test_a_day_begins_at_midnight_in_shanghai() -> None:
+    world = World(per_day=1)
+    world.clock.advance(datetime(2026, 5, 6, 15, 59, tzinfo=UTC) - world.clock.now())
+    codes = []
+    for _ in range(3):
+        codes.append(await world.code_of())
+        world.clock.advance(timedelta(minutes=1))
+    assert codes == ["Ok", "Ok", "LimitExceeded.PhoneNumberDailyLimit"]
+
+
 async def test_long_texts_count_as_several_and_use_up_the_package() -> None:
     world = World(per_30_seconds=9)
     long = world.simulator.approve_template("缴" * 64)  # 70 with the sign

@@ -173,7 +173,7 @@ async def test_subscription_events_in_both_formats(line: Pushing, form: str) -> 
         assert popup["List"] == {
             "TemplateId": world.one_time,
             "SubscribeStatusString": "accept",
-            "PopupScene": 0,
+            "PopupScene": "0",
         }
         assert (change["Event"], change["List"]["SubscribeStatusString"]) == ("subscribe_msg_change_event", "reject")
         assert isinstance(popup["CreateTime"], int)
