@@ -22,7 +22,7 @@ from core.memory import MemoryLimiter, MemoryTokenStore
 from core.models import Payer, Payment, PaymentLine
 from core.money import Fen
 from core.payments import Started, StartPayment
-from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType
+from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType, MessageKind
 from core.services import Services
 from runtime.bootstrap import build_services
 from runtime.setup import Setup
@@ -31,6 +31,7 @@ from simulators.clock import ManualClock
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
 from simulators.kit import Deliveries, Request, Response, deliver_one
+from simulators.sms import SmsSimulator
 from simulators.wechat import WechatPlatformSimulator
 from simulators.wechatpay import WechatPaySimulator
 from tests.support.transports import InProcessTransport
@@ -38,6 +39,8 @@ from tests.support.transports import InProcessTransport
 MORNING = datetime(2026, 5, 6, 2, 0, tzinfo=UTC)  # ten o'clock in Shanghai
 PUBLIC_URL = "http://house.test"
 PAY_URL, HIS_URL, CHAT_URL = "https://pay.test", "https://his.test", "https://chat.test"
+SMS_URL = "https://sms.test"
+SMS_SIGN = "仁和医院"
 MCHID = "1900000109"
 ELDER, LABOURER = "P10001", "P10005"
 METHOD = "wechatpay/miniprogram/wechat"
@@ -74,6 +77,7 @@ class House:
     pay: WechatPaySimulator
     his: HospitalSimulator
     chat: WechatPlatformSimulator
+    sms: SmsSimulator
     services: Services
     setup: Setup
     institution_id: UUID = field(init=False)
@@ -86,19 +90,23 @@ class House:
     mini_template: str = field(init=False)
 
     @classmethod
-    async def build(cls, *, seed: int = 7, settings: dict[str, Any] | None = None, **his: Any) -> House:
+    async def build(
+        cls, *, seed: int = 7, settings: dict[str, Any] | None = None, sms: bool = False, **his: Any
+    ) -> House:
+        """`sms`: the hospital has an SMS account, too."""
         clock = ManualClock(MORNING)
         faults = Faults(seed=seed)
         pay = WechatPaySimulator(clock=clock, faults=faults, seed=seed)
         hospital = HospitalSimulator(clock=clock, faults=faults, seed=seed, **his)
         chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=seed)
+        phones = SmsSimulator(clock=clock, faults=faults, seed=seed)
         ids = Ids(clock, seeded_bytes(f"ids/{seed}"))
         keyring = Keyring(current="k1", keys={"k1": b"1" * 32}, lookup_key=b"2" * 32)
         services = build_services(
             clock=clock,
             ids=ids,
             keyring=keyring,
-            transport=InProcessTransport({PAY_URL: pay, HIS_URL: hospital, CHAT_URL: chat}),
+            transport=InProcessTransport({PAY_URL: pay, HIS_URL: hospital, CHAT_URL: chat, SMS_URL: phones}),
             tokens=MemoryTokenStore(clock=clock),
             limiter=MemoryLimiter(clock=clock),
             background=NoBackground(),
@@ -112,9 +120,18 @@ class House:
             return nonces(16).hex()
 
         house = cls(
-            clock=clock, faults=faults, pay=pay, his=hospital, chat=chat, services=services, setup=Setup(ids, keyring)
+            clock=clock,
+            faults=faults,
+            pay=pay,
+            his=hospital,
+            chat=chat,
+            sms=phones,
+            services=services,
+            setup=Setup(ids, keyring),
         )
         await house._furnish(settings or {})
+        if sms:
+            await house._furnish_sms()
         return house
 
     async def _furnish(self, settings: dict[str, Any]) -> None:
@@ -165,6 +182,30 @@ class House:
         )
         self.merchant_account_id = account.id
         await setup.payment_method(self.institution_id, merchant_account_id=account.id, code=METHOD, app_id=mini.app_id)
+
+    async def _furnish_sms(self) -> None:
+        self.sms.approve_sign(SMS_SIGN)
+        notice = {
+            "id": self.sms.approve_template("您的{1}：{2}元，{3}，{4}。"),
+            "params": ["title", "amount", "status", "note"],
+        }
+        code = {"id": self.sms.approve_template("验证码{1}，{2}分钟内有效。", kind="code"), "params": ["code", "=5"]}
+        account = self.sms.account
+        await self.setup.chat_account(
+            self.institution_id,
+            platform="sms",
+            app_id=account.sdk_app_id,
+            params={
+                "secret_id": account.secret_id,
+                "secret_key": account.secret_key,
+                "sign_name": SMS_SIGN,
+                "base_url": SMS_URL,
+            },
+            templates={
+                **{kind.value: json.dumps(notice) for kind in NOTICE_KINDS},
+                MessageKind.PHONE_CODE.value: json.dumps(code),
+            },
+        )
 
     # ------------------------------------------------------------ people
 
