@@ -9,10 +9,13 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 
+from bot.conversation import ANSWER_SECONDS, Conversation
 from bot.sms.client import SmsApi
 from bot.sms.messenger import SmsMessenger
+from bot.wechat.callback import PUSH_SECONDS, Callback
 from bot.wechat.client import WechatApi
 from bot.wechat.messenger import SubscribeMessenger, TemplateMessenger
+from bot.wechat.official import WechatOfficial
 from bot.wechat.platform import WechatMiniProgram
 from bot.wechat.tokens import AccessTokens
 from channels.wechatpay.channel import WechatPay
@@ -22,7 +25,7 @@ from core.ids import Ids
 from core.keyring import Keyring
 from core.models import Deployment
 from core.outside import Background, Outside
-from core.ports import Limiter, Messenger, TokenStore
+from core.ports import ChatPlatform, Limiter, Messenger, TokenStore
 from core.services import Services
 from hospital.guard import GuardedHospital, GuardSettings
 from hospital.rest.hospital import RestHospital
@@ -85,7 +88,10 @@ def build_services(
     access_tokens = AccessTokens(api=api, store=tokens, clock=clock)
     channels = [WechatPay(transport, clock, fresh)]
     hospitals = [GuardedHospital(RestHospital(transport, clock, fresh), clock, guard)]
-    platforms = [WechatMiniProgram(api=api, tokens=access_tokens)]
+    platforms: list[ChatPlatform] = [
+        WechatMiniProgram(api=api, tokens=access_tokens),
+        WechatOfficial(api=api, tokens=access_tokens, store=tokens, clock=clock, nonce=fresh),
+    ]
     messengers: list[Messenger] = [
         TemplateMessenger(tokens=access_tokens, clock=clock),
         SubscribeMessenger(tokens=access_tokens, clock=clock),
@@ -105,6 +111,25 @@ def build_services(
             public_url=public_url,
             program=program,
         )
+    )
+
+
+def build_callback(
+    services: Services,
+    *,
+    transport: Transport,
+    tokens: TokenStore,
+    nonce: Callable[[], str] | None = None,
+    answer_seconds: float = ANSWER_SECONDS,
+    push_seconds: float = PUSH_SECONDS,
+) -> Callback:
+    """Where WeChat's pushes go: the conversation behind it, on the same store as the access tokens."""
+    return Callback(
+        services,
+        Conversation(services, tokens, answer_seconds=answer_seconds),
+        transport,
+        nonce or (lambda: secrets.token_hex(8)),
+        push_seconds=push_seconds,
     )
 
 

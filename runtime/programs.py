@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sanic import Sanic
+from sanic import Blueprint, Sanic
 from tortoise import Tortoise
 
+from bot.wechat import callback, files
 from core.clock import Clock, OffsetClock, SystemClock
 from core.due import DueRow
 from core.errors import ConfigurationError
@@ -24,7 +25,7 @@ from core.ports import Limiter, TokenStore
 from core.services import Services
 from hospital.guard import GuardSettings
 from miniprogram_api.app import build_app
-from runtime.bootstrap import BoundedBackground, build_services, check_deployment, program_name
+from runtime.bootstrap import BoundedBackground, build_callback, build_services, check_deployment, program_name
 from runtime.database import database, wait_for_database
 from runtime.logs import adopt_sanic
 from runtime.redis import RedisLimiter, RedisLink, RedisTokenStore, connect
@@ -59,6 +60,8 @@ class Wired:
 
     services: Services
     background: BoundedBackground
+    transport: Transport
+    tokens: TokenStore
     _close: AsyncExitStack
 
     async def finish(self) -> None:
@@ -92,11 +95,12 @@ def wire(
         tokens, limiter = MemoryTokenStore(clock=clock), MemoryLimiter(clock=clock)
     else:
         raise ConfigurationError("REDIS_URL is not set: redis://host:6379/0, shared by all programs")
+    used: Transport = watched(transport) if watched else transport
     services = build_services(
         clock=clock,
         ids=Ids(clock),
         keyring=keyring,
-        transport=watched(transport) if watched else transport,
+        transport=used,
         tokens=tokens,
         limiter=limiter,
         background=background,
@@ -104,7 +108,7 @@ def wire(
         program=program_name(kind),
         guard=GuardSettings(processes=programs),
     )
-    return Wired(services=services, background=background, _close=close)
+    return Wired(services=services, background=background, transport=used, tokens=tokens, _close=close)
 
 
 @asynccontextmanager
@@ -122,7 +126,11 @@ def server(settings: Settings, *, programs: int = 1, ready: Ready | None = None)
     """The application with its connections opened before it serves and closed after its last answer."""
     wired = wire(settings, "web", programs=programs)
     app = build_app(
-        wired.services, session_key=settings.session_key, name=SERVER_NAME, proxies_count=settings.proxies_count
+        wired.services,
+        session_key=settings.session_key,
+        name=SERVER_NAME,
+        proxies_count=settings.proxies_count,
+        more=chat_blueprints(wired),
     )
     adopt_sanic()
     app.config.AUTO_EXTEND = False  # the extensions write into a context that is ours and frozen
@@ -145,6 +153,15 @@ def server(settings: Settings, *, programs: int = 1, ready: Ready | None = None)
     app.register_listener(announce, "after_server_start")
     app.register_listener(close_all, "after_server_stop")
     return app
+
+
+def chat_blueprints(wired: Wired) -> list[Blueprint]:
+    """What the chat room answers over HTTP."""
+    services = wired.services
+    return [
+        callback.blueprint(build_callback(services, transport=wired.transport, tokens=wired.tokens)),
+        files.blueprint(files.VerificationFiles(services.institutions, services.outside.clock)),
+    ]
 
 
 class _HeldDatabase:
