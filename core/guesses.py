@@ -50,6 +50,16 @@ class Guesses:
             raise FactorLocked(minutes=max(1, math.ceil((row["since"] + limit.per - now) / timedelta(minutes=1))))
         return limit.most - int(row["count"])
 
+    async def give_back(self, institution_id: UUID, *, subject: str, actor: str) -> None:
+        """The guess was right: this one does not count in the sum, the wrong ones before it do."""
+        await rows(
+            "UPDATE guess SET count = greatest(count - 1, 0)"
+            " WHERE institution_id = $1 AND subject = $2 AND actor = $3 RETURNING id",
+            institution_id,
+            subject,
+            actor,
+        )
+
     async def forget(self, institution_id: UUID, *, subject: str, actor: str) -> None:
         """The guess was right."""
         await scoped(institution_id).of(Guess).filter(subject=subject, actor=actor).delete()

@@ -57,6 +57,10 @@ class InstitutionSettings:
     sensitive_departments: tuple[str, ...] = ()  # parts of names; nothing of their bills shows before the factor
     privacy_version: str = "1"  # of the notice that a payer agrees to; a new one is asked for anew
 
+    def is_sensitive(self, department: str) -> bool:
+        """Whether the bare name of this department says something of an illness."""
+        return any(part in department for part in self.sensitive_departments)
+
 
 def settings_from(stored: Mapping[str, Any]) -> InstitutionSettings:
     """Unknown keys are refused: a misspelt setting must not be silently without effect."""

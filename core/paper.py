@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -25,7 +26,7 @@ from core.guesses import Guesses, GuessLimit
 from core.institutions import Institutions, PaperCode, PaperFactor, Profile
 from core.models import HisPatient, PaperGrant, PaperLink, Payer, Payment, PaymentLine
 from core.outside import Outside
-from core.patients import Patients
+from core.patients import PROOF_PAPER, Patients
 from core.ports import Bill, HospitalPatient, HospitalSite
 from core.scrubbing import mask_name
 from core.states import OPEN_PAYMENT, PaymentStatus
@@ -51,7 +52,6 @@ GUESSES_AT_PAPER = GuessLimit(most=30, per=timedelta(hours=24))
 """By all strangers at one paper. Who has bound the patient needs no factor and is not locked out by them."""
 
 PROOF_FACTOR = "last_four"
-PROOF_NONE = "paper"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,8 @@ class Papers:
         if link is None:
             raise NotFound(reason="paper")
         profile = await self.institutions.profile(link.institution_id)
-        if profile.settings.paper_code.value != link.origin:
+        now_made = (profile.settings.paper_code.value, PaperCode.BARCODE.value)
+        if profile.settings.paper_code is PaperCode.OFF or link.origin not in now_made:
             raise NotFound(reason="paper")
         return Paper(
             profile=profile,
@@ -151,9 +152,9 @@ class Papers:
         try:
             said, given = _decode(payload), _decode(mac)
             code, branch, his_bill_id = said.decode().split("\n")
-        except ValueError:
+            profile = await self.institutions.profile_by_code(code if code.isprintable() else "")
+        except (ValueError, NotFound):
             raise NotFound(reason="paper") from None
-        profile = await self.institutions.profile_by_code(code)
         site = next((site for site in await self.institutions.sites(profile.id) if site.branch == branch), None)
         if site is None or profile.settings.paper_code is not PaperCode.HIS_MAKES or not his_bill_id:
             raise NotFound(reason="paper")
@@ -163,7 +164,8 @@ class Papers:
         return Paper(profile=profile, site=site, his_bill_id=his_bill_id, token=token, factor_compulsory=False)
 
     async def by_barcode(self, payer: Payer, text: str) -> str:
-        """The token for the HIS's own barcode, scanned or typed.
+        """The token for the HIS's own barcode, scanned or typed. Whatever the institution's papers carry, who comes
+        with a number that could be guessed must know the factor.
 
         Raises NotFound, FactorLocked after too many unknown ones, HospitalUnavailable.
         """
@@ -178,18 +180,19 @@ class Papers:
             async with asking_hospital():
                 bill = await self.outside.hospitals[site.adapter].get_bill(site, text)
             if bill is not None:
-                return await self.link(site, bill.his_bill_id, origin=profile.settings.paper_code)
+                return await self.link(site, bill.his_bill_id, origin=PaperCode.BARCODE)
         raise NotFound(reason="paper")
 
     # ------------------------------------------------------------ looking
 
     async def look(self, paper: Paper, payer: Payer) -> PaperView:
-        """Raises NotFound when the HIS has no such bill, HospitalUnavailable."""
+        """Raises NotFound for another institution's payer or when the HIS has no such bill, HospitalUnavailable."""
+        _check_at_home(paper, payer)
         bill, person = await self._ask(paper)
         own = await self._own_order(paper, payer)
         patient_id = await self._opened_to(paper, payer, bill)
         if patient_id is None and self._needs_no_factor(paper, bill) and await self._has_agreed(paper, payer):
-            patient_id = await self._open(paper, payer, bill, person, PROOF_NONE)
+            patient_id = await self._open(paper, payer, bill, person, PROOF_PAPER)
         if patient_id is not None:
             return PaperView(
                 paper=paper,
@@ -199,7 +202,7 @@ class Papers:
                 own_order_no=own,
                 patient_id=patient_id,
                 bill=self.bills.shown(bill, paper.profile),
-                others=await self._others(paper, bill),
+                others=await self._others(paper, payer, patient_id, bill),
             )
         stage = PaperStage.FACTOR if await self._has_agreed(paper, payer) else PaperStage.CONSENT
         phones, documents = _phone_tails(person), _document_tails(person)
@@ -220,8 +223,9 @@ class Papers:
 
         Raises ConsentNeeded, FactorWrong, FactorLocked, NotFound, HospitalUnavailable.
         """
+        _check_at_home(paper, payer)
         await self.consents.required(payer, ConsentKind.PERSONAL, version=paper.profile.settings.privacy_version)
-        factor = re.sub(r"\s", "", factor).upper()
+        factor = re.sub(r"\s", "", unicodedata.normalize("NFKC", factor)).upper()  # Chinese keyboards write １２３４
         if len(factor) != FACTOR_LENGTH or not factor.isascii() or not factor.isalnum():
             raise InvalidRequest(field="factor", problem="four letters or digits are needed")
         bill, person = await self._ask(paper)
@@ -239,6 +243,8 @@ class Papers:
         if not any(right):
             raise FactorWrong(left=left)
         await self.guesses.forget(here, subject=subject, actor=actor)
+        await self.guesses.give_back(here, subject="", actor=actor)
+        await self.guesses.give_back(here, subject=subject, actor="")
         return await self._open(paper, payer, bill, person, PROOF_FACTOR)
 
     async def _ask(self, paper: Paper) -> tuple[Bill, HospitalPatient]:
@@ -255,8 +261,6 @@ class Papers:
 
     async def _opened_to(self, paper: Paper, payer: Payer, bill: Bill) -> UUID | None:
         """The patient, if this payer has bound him or opened this paper, or another of the visit, before."""
-        if payer.institution_id != paper.profile.id:
-            return None
         row = (
             await scoped(payer.institution_id)
             .of(HisPatient)
@@ -271,8 +275,6 @@ class Papers:
         return row.patient_id if access.covers(paper.site, bill) else None
 
     async def _open(self, paper: Paper, payer: Payer, bill: Bill, person: HospitalPatient, proof: str) -> UUID:
-        if payer.institution_id != paper.profile.id:
-            raise NotFound(reason="paper")
         consent_id = await self.consents.required(
             payer, ConsentKind.PERSONAL, version=paper.profile.settings.privacy_version
         )
@@ -300,8 +302,8 @@ class Papers:
 
     def _needs_no_factor(self, paper: Paper, bill: Bill) -> bool:
         settings = paper.profile.settings
-        sensitive = any(part in bill.department for part in settings.sensitive_departments)
-        return settings.paper_factor is PaperFactor.NONE and not paper.factor_compulsory and not sensitive
+        is_enough = settings.paper_factor is PaperFactor.NONE and not paper.factor_compulsory
+        return is_enough and not settings.is_sensitive(bill.department)
 
     async def _has_agreed(self, paper: Paper, payer: Payer) -> bool:
         try:
@@ -310,13 +312,20 @@ class Papers:
             return False
         return True
 
-    async def _others(self, paper: Paper, bill: Bill) -> tuple[ShownBill, ...]:
-        """The other unpaid bills of the visit, the newest first."""
+    async def _others(self, paper: Paper, payer: Payer, patient_id: UUID, bill: Bill) -> tuple[ShownBill, ...]:
+        """The other unpaid bills of the visit that are open to this payer, the newest first."""
         if not bill.visit_no:
             return ()
+        access = await self.patients.access(payer.institution_id, payer.id, patient_id)
         async with asking_hospital():
             found = await self.outside.hospitals[paper.site.adapter].list_bills(paper.site, bill.his_patient_id)
-        same = [other for other in found if other.visit_no == bill.visit_no and other.his_bill_id != bill.his_bill_id]
+        same = [
+            other
+            for other in found
+            if other.visit_no == bill.visit_no
+            and other.his_bill_id != bill.his_bill_id
+            and access.covers(paper.site, other)
+        ]
         same.sort(key=lambda other: (-(other.issued_at.timestamp() if other.issued_at else 0), other.his_bill_id))
         return tuple(self.bills.shown(other, paper.profile) for other in same)
 
@@ -341,6 +350,12 @@ class Papers:
     def _subject(self, paper: Paper) -> str:
         """What guesses at this paper are counted under, however its address was made."""
         return self.outside.keyring.lookup(f"{paper.site.id}\n{paper.his_bill_id}", place="guess.subject")
+
+
+def _check_at_home(paper: Paper, payer: Payer) -> None:
+    """To another institution's payer there is no such paper."""
+    if payer.institution_id != paper.profile.id:
+        raise NotFound(reason="paper")
 
 
 def paper_mac(key: bytes, code: str, branch: str, his_bill_id: str) -> bytes:

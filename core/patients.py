@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from core.clock import shanghai
 from core.consents import ConsentKind, Consents
 from core.errors import BindingRefused, InvalidRequest, NotFound, PatientNotBound
 from core.guarded import asking_hospital
-from core.institutions import Institutions
+from core.institutions import Institutions, InstitutionSettings
 from core.models import Binding, HisPatient, PaperGrant, Patient, PatientIdentifier, Payer
 from core.outside import Outside
 from core.ports import Bill, ChatAccount, ChatIdentity, HospitalPatient, HospitalSite, Identifier, IdentifierType
@@ -27,6 +27,8 @@ NAME_LENGTH_MAX = 64
 IDENTIFIER_LENGTH_MAX = 64
 MAINLAND_DIGITS_WITH_COUNTRY = 13
 PROOF_PHONE = "phone_held_by_his"
+PROOF_PAPER = "paper"
+"""Of a grant: the paper was enough."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +55,14 @@ class Access:
 
     is_bound: bool
     grants: tuple[PaperGrant, ...] = ()
+    settings: InstitutionSettings = field(default_factory=InstitutionSettings)
 
     def covers(self, site: HospitalSite, bill: Bill) -> bool:
-        """A paper opens its own bill and the other bills of its visit."""
+        """A paper opens its own bill and the other bills of its visit; without a factor, no sensitive one."""
+        is_sensitive = self.settings.is_sensitive(bill.department)
         return self.is_bound or any(
             (grant.site_id, grant.his_patient_id) == (site.id, bill.his_patient_id)
+            and not (is_sensitive and grant.proof == PROOF_PAPER)
             and (grant.his_bill_id == bill.his_bill_id or (grant.visit_no != "" and grant.visit_no == bill.visit_no))
             for grant in self.grants
         )
@@ -254,7 +259,8 @@ class Patients:
             )
             if not grants:
                 raise
-            return Access(is_bound=False, grants=tuple(grants))
+            profile = await self.institutions.profile(institution_id)
+            return Access(is_bound=False, grants=tuple(grants), settings=profile.settings)
         return Access(is_bound=True)
 
     async def bound(self, payer: Payer) -> list[BoundPatient]:

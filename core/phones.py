@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,7 +15,7 @@ from core.models import Payer, PhoneCode
 from core.outside import Outside
 from core.ports import MessageKind
 from core.tenancy import scoped
-from core.transactions import atomically
+from core.transactions import atomically, rows
 
 CODE_DIGITS = 6
 CODE_LIFE = timedelta(minutes=5)
@@ -23,7 +24,7 @@ SENDS_PER_DAY = 5
 """To one phone, and for one payer."""
 
 TRIES_MAX = 5
-MAINLAND_MOBILE = re.compile(r"1[3-9]\d{9}")
+MAINLAND_MOBILE = re.compile(r"1[3-9][0-9]{9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Phones:
         code = f"{int.from_bytes(self.outside.ids.random_bytes(8), 'big') % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
 
         async def write() -> None:
+            await rows("SELECT pg_advisory_xact_lock($1)", int(lookup[:15], 16))  # the phone has no row to lock
             await scope.of(Payer).select_for_update(no_key=True).get(id=payer.id)
             today = scope.of(PhoneCode).filter(sent_at__gt=now - timedelta(days=1))
             for sent in (
@@ -86,7 +88,9 @@ class Phones:
             )
             if row is None or row.used_at is not None or now >= row.sent_at + CODE_LIFE or row.tries >= TRIES_MAX:
                 return "lapsed"
-            right = hmac.compare_digest(row.code_lookup, self._code(row.id.hex, code.strip()))
+            right = hmac.compare_digest(
+                row.code_lookup, self._code(row.id.hex, unicodedata.normalize("NFKC", code).strip())
+            )
             await scope.of(PhoneCode).filter(id=row.id).update(tries=row.tries + 1, used_at=now if right else None)
             return "" if right else "wrong"
 
@@ -102,7 +106,7 @@ class Phones:
 
 
 def _mobile(phone: str) -> str:
-    phone = re.sub(r"[\s-]", "", phone).removeprefix("+86")
+    phone = re.sub(r"[\s-]", "", unicodedata.normalize("NFKC", phone)).removeprefix("+86")
     if not MAINLAND_MOBILE.fullmatch(phone):
         raise InvalidRequest(field="phone", problem="a mainland mobile number is needed")
     return phone

@@ -50,7 +50,7 @@ def blueprint(room: Room) -> Blueprint:
     @bills.get("/methods")
     async def list_methods(request: ApiRequest, patient_id: UUID) -> HTTPResponse:
         session = await room.asks(request)
-        await services.patients.check_bound(session.institution_id, session.payer_id, patient_id)
+        await services.patients.access(session.institution_id, session.payer_id, patient_id)
         account = await room.auth.chat_account(await room.auth.payer(session))
         methods = await services.institutions.methods(session.institution_id, scene=Scene.MOBILE, app_id=account.app_id)
         return reply({"methods": [views.method(method, language(request)) for method in methods]})

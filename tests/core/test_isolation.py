@@ -13,16 +13,20 @@ from uuid import uuid4
 import pytest
 from tortoise.exceptions import DoesNotExist
 
-from core.errors import NotFound, PatientNotBound, RequestError
+from core.chat_texts import ChatQuestion
+from core.consents import ConsentKind
+from core.errors import ConsentNeeded, NotFound, PatientNotBound, RequestError
 from core.evidence import Evidence, refund_evidence
 from core.models import Message, Payment, StaffCase
 from core.money import Fen
-from core.ports import Identifier, IdentifierType, MessageKind, RefundState, RefundTrade, Scene
+from core.paper import PaperStage
+from core.ports import HospitalPatient, Identifier, IdentifierType, MessageKind, RefundState, RefundTrade, Scene
 from core.services import Services
 from core.states import LineStatus, PaymentStatus, ProofKind
 from core.tenancy import across_institutions, scoped
 from runtime.database import database
 from scheduler.loops import claim_due, loops
+from tests.support.fakes import with_phones
 from tests.support.house import METHOD, House
 from tests.support.isolation import NotScoped, Watch, tenant_tables, unscoped, watched_connection
 from tests.support.postgres import Database
@@ -166,7 +170,7 @@ async def odd_amount(house: House, order_no: str) -> None:
 
 
 async def test_every_service_method_names_its_institution(watch: Watch, called: set[str]) -> None:
-    house = await House.build(settings={"merge": True, "insured_online": "second_tap"})
+    house = await House.build(settings={"merge": True, "insured_online": "second_tap", "paper_code": "his_asks"})
     services, here = house.services, house.institution_id
     payer = await house.payer()
     patient = await house.bound(payer)
@@ -258,6 +262,52 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     house.his.send_probe()
     await house.step()
 
+    # a paper in a stranger's hand, what he has agreed to, and his phone
+    stranger = await house.payer("过路人", "19900000099")
+    token = await services.papers.link(site, house.bill(total_fen=800))
+    with pytest.raises(NotFound):
+        await services.papers.read("nobody-s-token")
+    paper = await services.papers.read(token)
+    assert (await services.papers.look(paper, stranger)).stage is PaperStage.CONSENT
+    await services.consents.give(stranger, ConsentKind.PERSONAL, version="1", way="h5")
+    await services.consents.give(stranger, ConsentKind.SMS, version="1", way="h5", phone="19900000099")
+    with pytest.raises(RequestError):
+        await services.papers.prove(paper, stranger, "9999")
+    opened = await services.papers.prove(paper, stranger, "0001")
+    assert not (await services.patients.access(here, stranger.id, opened)).is_bound
+    assert (await services.papers.look(paper, stranger)).patient_id == opened
+    assert await services.papers.by_barcode(stranger, paper.his_bill_id) != token
+    await services.consents.required(stranger, ConsentKind.PERSONAL, version="1")
+    assert await services.consents.phone(stranger) == "19900000099"
+    assert len(await services.consents.given(stranger)) == 2
+    people = HospitalPatient(his_patient_id="P10006", name="MARTIN EXAMPLE")
+    assert await services.patients.known_to_hospital(site, people) != opened
+    await services.consents.withdraw(stranger, ConsentKind.PERSONAL)
+    await with_phones(house)
+    assert await services.messages.can_write_to_phones(here)
+    await services.phones.send_code(stranger, "19900000099")
+    with pytest.raises(RequestError):
+        await services.phones.check_code(stranger, "19900000099", "wrong")
+    for question in ChatQuestion:
+        assert await services.answers.text(payer, question)
+        await services.messages.enqueue_for(
+            here, payer.id, MessageKind.CHAT_ANSWER, dedup_key=f"c:{question}", values={"question": question.value}
+        )
+    later = timedelta(seconds=30)
+    assert await services.messages.answer_later(stranger, ChatQuestion.OWED, event_id="e1", lease=later) is not None
+    assert await services.messages.answer_later(stranger, ChatQuestion.OWED, event_id="e2", lease=later) is None
+    await services.patients.set_reachable(payer, False)
+    await services.patients.set_reachable(payer, True)
+    official = await services.institutions.chat_account_on(here, "wechat_service")
+    assert official is not None
+    assert await services.messages.can_answer_later(official)
+    with pytest.raises(NotFound):
+        await services.institutions.chat_account_by_callback("nobody's")
+    await house.settle(within=timedelta(minutes=1))
+    sent = (await look(Message, status="sent", chat_account_id=official.id))[0]
+    await services.messages.delivered(official, sent.platform_message_id, ok=False, code="failed")
+    await services.messages.delivered(official, "nobody's", ok=True)
+
     # the rest, by hand
     await services.payments.forget_old_keys()
     await services.rotation.stale()
@@ -281,9 +331,13 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
 
 
 async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> None:
-    house = await House.build()
+    house = await House.build(settings={"paper_code": "his_asks"})
     payer = await house.payer()
     patient = await house.bound(payer)
+    (site,) = await house.services.institutions.sites(house.institution_id)
+    paper = await house.services.papers.read(await house.services.papers.link(site, house.bill()))
+    await house.services.consents.give(payer, ConsentKind.PERSONAL, version="1", way="h5")
+    await house.services.consents.give(payer, ConsentKind.SMS, version="1", way="h5", phone="19900000001")
     started = await house.start(payer, patient, house.bill())
     payment = await house.payment(started.order_no)
     other = await house.setup.institution(code="anhe", name_zh="安和医院")
@@ -295,6 +349,7 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
         services.patients.remove_binding(payer, patient, binding.binding_id),
         services.bills.unpaid(other, payer.id, patient),
         services.patients.check_bound(other, payer.id, patient),
+        services.patients.access(other, payer.id, patient),
     ):
         with pytest.raises(PatientNotBound):
             await attempt
@@ -303,6 +358,9 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
         services.payments.cancel(payer.id, other, started.order_no),
         services.payments.refreshed(payer.id, other, started.order_no),
         services.institutions.chat_account_by_app(other, house.mini_app_id),
+        services.papers.look(paper, payer),
+        services.papers.prove(paper, payer, "0001"),
+        services.papers.by_barcode(payer, paper.his_bill_id),
     ):
         with pytest.raises(NotFound):
             await hidden
@@ -314,6 +372,14 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
     ):
         with pytest.raises(DoesNotExist):
             await absent
+    with pytest.raises(ConsentNeeded):
+        await services.consents.required(payer, ConsentKind.PERSONAL, version="1")
+    assert await services.consents.given(payer) == []
+    assert await services.consents.phone(payer) == ""
+    assert await services.institutions.chat_account_on(other, "wechat_service") is None
+    assert not await services.messages.can_write_to_phones(other)
+    assert "安和医院" not in await services.answers.text(payer, ChatQuestion.PAID)
+    assert await services.patients.bound(payer) == []
     assert await services.institutions.sites(other) == []
     assert await services.institutions.methods(other, scene=Scene.MOBILE, app_id=house.mini_app_id) == []
     assert await services.patients.his_ids(other, patient) == []

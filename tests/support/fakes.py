@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from typing import Any, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome, SendResult
+
+if TYPE_CHECKING:
+    from tests.support.house import House
 
 
 class Held:
@@ -59,3 +65,30 @@ def held(adapters: Mapping[str, Any], name: str) -> Held:
     stand_in = Held(adapters[name])
     cast("dict[str, Any]", adapters)[name] = stand_in
     return stand_in
+
+
+class Phonebook:
+    """A messenger to phones that keeps what it is given."""
+
+    name, rank, writes_to_phones, resend_window = "sms", 9, True, timedelta(0)
+
+    def __init__(self) -> None:
+        self.sent: list[OutgoingMessage] = []
+
+    def carries(self, account: ChatAccount, kind: MessageKind) -> bool:
+        return kind is MessageKind.PHONE_CODE
+
+    async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
+        self.sent.append(message)
+        return SendResult(outcome=SendOutcome.ACCEPTED)
+
+    def code(self) -> str:
+        return self.sent[-1].fields["code"]
+
+
+async def with_phones(house: House) -> Phonebook:
+    """The institution can write to phones from now on."""
+    book = Phonebook()
+    cast("dict[str, Any]", house.services.outside.messengers)[book.name] = book
+    await house.setup.chat_account(house.institution_id, platform=book.name, app_id="1400000001", params={})
+    return book
