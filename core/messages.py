@@ -31,6 +31,12 @@ MISCONFIGURED_PAUSE = timedelta(hours=1)
 CHAT_ANSWER_LIFE = timedelta(hours=1)
 """Who has asked in the chat is not told later than this: he has looked elsewhere by then."""
 
+CODE_LIFE = timedelta(minutes=5)
+"""How long a phone's code is good."""
+
+LIVES = {MessageKind.CHAT_ANSWER: CHAT_ANSWER_LIFE, MessageKind.PHONE_CODE: CODE_LIFE}
+"""What would come later than this is not sent at all."""
+
 PAGE = "pages/payment/index?order={order_no}"
 BILLS_PAGE = "pages/bills/index"
 DELIVERED, FAILED = "delivered", "failed"
@@ -176,7 +182,8 @@ class Messages:
         if message.status is not MessageStatus.QUEUED:
             return
         now = self.outside.clock.now()
-        if message.kind == MessageKind.CHAT_ANSWER and now >= message.created_at + CHAT_ANSWER_LIFE:
+        life = LIVES.get(MessageKind(message.kind))
+        if life is not None and now >= message.created_at + life:
             await self._end(message, MessageStatus.SKIPPED, "too_late")
             return
         route = await self._route(message)
