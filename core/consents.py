@@ -10,6 +10,7 @@ from uuid import UUID
 from core.errors import ConsentNeeded
 from core.models import Binding, Consent, PaperGrant, Payer
 from core.outside import Outside
+from core.persons import same_person
 from core.tenancy import scoped
 from core.transactions import atomically, rows
 
@@ -74,11 +75,12 @@ class Consents:
         return row.id
 
     async def given(self, payer: Payer) -> list[GivenConsent]:
-        """What this payer has agreed to and not withdrawn."""
+        """What this person, on whatever account, has agreed to and not withdrawn."""
+        persons = await same_person(payer.institution_id, payer.id)
         found = (
             await scoped(payer.institution_id)
             .of(Consent)
-            .filter(payer_id=payer.id, withdrawn_at=None)
+            .filter(payer_id__in=persons, withdrawn_at=None)
             .order_by("given_at", "id")
         )
         return [
@@ -96,7 +98,7 @@ class Consents:
         return self.outside.keyring.decrypt(row.phone_enc, place="consent.phone") if row is not None else ""
 
     async def withdraw(self, payer: Payer, kind: ConsentKind) -> None:
-        """From now on nothing is shown or sent under it; what was paid stays on record.
+        """From now on nothing is shown or sent under it, on any of this person's accounts; payments stay on record.
 
         Without consent to personal data no patient stays bound, no paper open, and no SMS is sent.
         """
@@ -104,11 +106,14 @@ class Consents:
         kinds = [ConsentKind.SMS.value] if kind is ConsentKind.SMS else [each.value for each in ConsentKind]
 
         async def write() -> None:
+            persons = await same_person(payer.institution_id, payer.id)
             await (
-                scope.of(Consent).filter(payer_id=payer.id, kind__in=kinds, withdrawn_at=None).update(withdrawn_at=now)
+                scope.of(Consent)
+                .filter(payer_id__in=persons, kind__in=kinds, withdrawn_at=None)
+                .update(withdrawn_at=now)
             )
             if kind is ConsentKind.PERSONAL:
-                await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).update(removed_at=now)
-                await scope.of(PaperGrant).filter(payer_id=payer.id, ends_at__gt=now).update(ends_at=now)
+                await scope.of(Binding).filter(payer_id__in=persons, removed_at=None).update(removed_at=now)
+                await scope.of(PaperGrant).filter(payer_id__in=persons, ends_at__gt=now).update(ends_at=now)
 
         await atomically(write)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
 from core.clock import shanghai
 from core.consents import ConsentKind, Consents
-from core.errors import BindingRefused, InvalidRequest, NotFound, PatientNotBound
+from core.errors import BindingRefused, InvalidRequest, NotFound, NotReached, OutcomeUnknown, PatientNotBound, Refused
 from core.guarded import asking_hospital
 from core.institutions import Institutions, InstitutionSettings
 from core.models import Binding, HisPatient, PaperGrant, Patient, PatientIdentifier, Payer
 from core.outside import Outside
+from core.persons import same_person
 from core.ports import Bill, ChatAccount, ChatIdentity, HospitalPatient, HospitalSite, Identifier, IdentifierType
 from core.scrubbing import mask_name
 from core.tenancy import scoped
@@ -25,6 +26,7 @@ from core.transactions import atomically, rows, transaction, violated
 PATIENTS_PER_PAYER_MAX = 5
 NAME_LENGTH_MAX = 64
 IDENTIFIER_LENGTH_MAX = 64
+JOIN_EVERY = timedelta(days=1)
 MAINLAND_DIGITS_WITH_COUNTRY = 13
 PROOF_PHONE = "phone_held_by_his"
 PROOF_PAPER = "paper"
@@ -104,6 +106,21 @@ class Patients:
             await scope.of(Payer).filter(id=payer.id).update(language=payer.language, union_lookup=payer.union_lookup)
         return payer
 
+    async def joined(self, payer: Payer) -> Payer:
+        """The payer, with the platform asked who he is on the hospital's other accounts unless that is known.
+
+        Asked at most once a day; when the platform does not say, he stays a person of his own.
+        """
+        if payer.union_lookup or not await self.outside.limiter.allow(f"union:{payer.id}", limit=1, per=JOIN_EVERY):
+            return payer
+        account = await self.institutions.chat_account(payer.institution_id, payer.chat_account_id)
+        open_id = self.outside.keyring.decrypt(payer.open_id_enc, place="payer.open_id")
+        try:
+            union_id = await self.outside.platforms[account.platform].union_id(account, open_id)
+        except (NotReached, OutcomeUnknown, Refused):
+            return payer
+        return await self.payer_for(account, ChatIdentity(open_id=open_id, union_id=union_id))
+
     async def set_reachable(self, payer: Payer, reachable: bool) -> None:
         """He follows the account and can be written to, or no longer."""
         await (
@@ -157,11 +174,13 @@ class Patients:
         way: str,
     ) -> BoundPatient:
         scope = scoped(payer.institution_id)
-        await scope.of(Payer).select_for_update(no_key=True).get(id=payer.id)
+        persons = await same_person(payer.institution_id, payer.id)
+        await scope.of(Payer).filter(id__in=persons).order_by("id").select_for_update(no_key=True)
         patient_id = await self._patient(payer.institution_id, name, identifier, known)
-        if await scope.of(Binding).filter(payer_id=payer.id, patient_id=patient_id, removed_at=None).exists():
+        bound = {row.patient_id for row in await scope.of(Binding).filter(payer_id__in=persons, removed_at=None)}
+        if patient_id in bound:
             raise BindingRefused(reason="already_bound")
-        if await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).count() >= PATIENTS_PER_PAYER_MAX:
+        if len(bound) >= PATIENTS_PER_PAYER_MAX:
             raise BindingRefused(reason="too_many")
         consent_id = None
         if consent_version:
@@ -264,9 +283,11 @@ class Patients:
         return Access(is_bound=True)
 
     async def bound(self, payer: Payer) -> list[BoundPatient]:
-        """Whom this payer may see and pay for."""
+        """Whom this payer, on whatever account, may see and pay for."""
         scope = scoped(payer.institution_id)
-        bindings = await scope.of(Binding).filter(payer_id=payer.id, removed_at=None).order_by("bound_at", "id")
+        persons = await same_person(payer.institution_id, payer.id)
+        found = await scope.of(Binding).filter(payer_id__in=persons, removed_at=None).order_by("bound_at", "id")
+        bindings = list({binding.patient_id: binding for binding in reversed(found)}.values())[::-1]
         patients = {row.id: row for row in await scope.of(Patient).filter(id__in=[b.patient_id for b in bindings])}
         return [
             BoundPatient(
@@ -283,7 +304,9 @@ class Patients:
         gone = await (
             scoped(payer.institution_id)
             .of(Binding)
-            .filter(payer_id=payer.id, patient_id=patient_id, removed_at=None)
+            .filter(
+                payer_id__in=await same_person(payer.institution_id, payer.id), patient_id=patient_id, removed_at=None
+            )
             .update(removed_at=self.outside.clock.now())
         )
         if not gone:
@@ -293,6 +316,7 @@ class Patients:
         """Everybody who may see and pay for this patient. Raises PatientNotBound unless the payer may himself."""
         await self.check_bound(payer.institution_id, payer.id, patient_id)
         scope = scoped(payer.institution_id)
+        persons = await same_person(payer.institution_id, payer.id)
         bindings = await scope.of(Binding).filter(patient_id=patient_id, removed_at=None).order_by("bound_at", "id")
         payers = {row.id: row for row in await scope.of(Payer).filter(id__in=[row.payer_id for row in bindings])}
         platforms = {
@@ -302,7 +326,7 @@ class Patients:
         return [
             BoundPayer(
                 binding_id=binding.id,
-                is_caller=binding.payer_id == payer.id,
+                is_caller=binding.payer_id in persons,
                 platform=platforms[payers[binding.payer_id].chat_account_id],
                 bound_on=shanghai(binding.bound_at).date(),
             )
@@ -329,7 +353,7 @@ class Patients:
         if not await (
             scoped(institution_id)
             .of(Binding)
-            .filter(payer_id=payer_id, patient_id=patient_id, removed_at=None)
+            .filter(payer_id__in=await same_person(institution_id, payer_id), patient_id=patient_id, removed_at=None)
             .exists()
         ):
             raise PatientNotBound()

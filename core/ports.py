@@ -39,6 +39,7 @@ class Acknowledgement:
     status: int
     body: bytes = b""
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)  # a signature, where this answer has one
 
 
 # ---------------------------------------------------------------- payment channels
@@ -420,6 +421,24 @@ class HospitalEvent:
     happened_at: datetime | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkRequest:
+    """A HIS asks for the address that it prints on a bill's paper; name and day are for the label alone."""
+
+    his_bill_id: str  # empty: the HIS has asked, and what for cannot be read
+    label: bool = False
+    name: str = field(repr=False, default="")
+    issued_at: datetime | None = None
+
+
+class LinkRefusal(StrEnum):
+    """Why a HIS is given no address."""
+
+    NOT_ACCEPTED = "REQUEST_NOT_ACCEPTED"  # whoever asks is not proven to be the HIS
+    UNREADABLE = "REQUEST_UNREADABLE"
+    PAPERS_OFF = "PAPERS_NOT_ASKED_FOR"  # this institution's papers come about in another way
+
+
 class Hospital(Protocol):
     """One way of reaching a HIS. A refusal is final only if its code is in the adapter's closed list."""
 
@@ -476,6 +495,18 @@ class Hospital(Protocol):
 
     def acknowledge(self, *, accepted: bool) -> Acknowledgement: ...
 
+    async def read_link_request(
+        self, site: HospitalSite, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> LinkRequest | Unverified:
+        """Verify as for an event, whose signature is none for this; no network. Header names in lower case."""
+        ...
+
+    def answer_link_request(
+        self, site: HospitalSite, headers: Mapping[str, str], said: Mapping[str, str] | LinkRefusal, now: datetime
+    ) -> Acknowledgement:
+        """The answer to the request with these headers, in the HIS's form, proven to be ours where it can be."""
+        ...
+
     def opens_at(self, site: HospitalSite) -> datetime | None:
         """When calls are worth trying again (maintenance, breaker); None when they are now."""
         ...
@@ -529,6 +560,10 @@ class ChatPlatform(Protocol):
 
         Empty for platforms whose app gets the code by itself.
         """
+        ...
+
+    async def union_id(self, account: ChatAccount, open_id: str) -> str:
+        """What joins this user to the same person on the operator's other accounts; empty when there is nothing."""
         ...
 
     async def page_config(self, account: ChatAccount, url: str) -> Mapping[str, str]:

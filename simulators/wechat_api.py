@@ -21,6 +21,7 @@ _CALLS: Mapping[str, tuple[str, str, frozenset[str]]] = {
     "/cgi-bin/token": ("GET", "token", _BOTH),
     "/cgi-bin/stable_token": ("POST", "stable_token", _BOTH),
     "/cgi-bin/ticket/getticket": ("GET", "jsapi_ticket", frozenset({SERVICE})),
+    "/cgi-bin/user/info": ("GET", "user_info", frozenset({SERVICE})),
     "/sns/jscode2session": ("GET", "code2session", _BOTH),
     "/sns/oauth2/access_token": ("GET", "page_token", _BOTH),
     "/wxa/business/getuserphonenumber": ("POST", "phone_number", frozenset({MINI_PROGRAM})),
@@ -122,6 +123,7 @@ class ServerApi:
         return {
             "token": lambda call: platform.tokens.plain(call.query),
             "stable_token": lambda call: platform.tokens.stable(call.body),
+            "user_info": lambda call: platform.login.user_info(call.holder, call.query),
             "code2session": lambda call: platform.login.code2session(call.query),
             "page_token": lambda call: platform.login.page_token(call.query, call.struck),
             "phone_number": lambda call: platform.login.phone_number(call.holder, call.body),

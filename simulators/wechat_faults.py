@@ -11,7 +11,7 @@ SEND_CALLS = frozenset({"template_send", "subscribe_send", "subscribe_bizsend"})
 LOGIN_CALLS = frozenset({"code2session", "phone_number", "page_token"})
 CHAT_CALLS = frozenset({"custom_send", "typing", "qrcode_create", "menu_create", "menu_get", "menu_delete"})
 LIST_CALLS = frozenset({"template_list", "subscribe_template_list"})
-WITH_TOKEN = SEND_CALLS | CHAT_CALLS | LIST_CALLS | {"phone_number", "jsapi_ticket", "urllink"}
+WITH_TOKEN = SEND_CALLS | CHAT_CALLS | LIST_CALLS | {"phone_number", "jsapi_ticket", "urllink", "user_info"}
 API_CALLS = TOKEN_CALLS | LOGIN_CALLS | WITH_TOKEN | {"token_service"}
 
 

@@ -79,6 +79,12 @@ class WechatOfficial:
     async def phone_number(self, account: ChatAccount, code: str) -> str:
         raise Refused("no_phone", "web pages get no phone from the platform", final=True)
 
+    async def union_id(self, account: ChatAccount, open_id: str) -> str:
+        """The platform tells it of followers, where the accounts are bound to one open platform."""
+        query = {"openid": open_id, "lang": "zh_CN"}
+        found = granted(await self._tokens.ask(account, "/cgi-bin/user/info", query)).get("unionid")
+        return found if isinstance(found, str) else ""
+
     async def page_config(self, account: ChatAccount, url: str) -> Mapping[str, str]:
         """The values of wx.config for the page at this address."""
         ticket = await self._ticket(account)

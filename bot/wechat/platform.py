@@ -51,6 +51,9 @@ class WechatMiniProgram:
     def sign_in_url(self, account: ChatAccount, *, back_to: str, state: str) -> str:
         return ""
 
+    async def union_id(self, account: ChatAccount, open_id: str) -> str:
+        return ""  # it comes with the sign-in
+
     async def page_config(self, account: ChatAccount, url: str) -> Mapping[str, str]:
         return {}
 
