@@ -44,6 +44,13 @@ CHAT_REMEDY = (
     "40164: put this computer's address into the app's IP allow list; 40125: enter the AppSecret again; 40013: the"
     " app id is wrong; else look at the line to api.weixin.qq.com and at bot/wechat/README.md"
 )
+SMS_REMEDY = (
+    "AuthFailure: enter secret_id and secret_key again, and let NTP set the clock; SmsSdkAppId: the application belongs"
+    " to another account; template: correct it in the console or in the file; else look at bot/sms/README.md"
+)
+CHAT_REMEDIES = {"sms": SMS_REMEDY}
+"""By platform; CHAT_REMEDY for the others."""
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 FORBIDDEN: Mapping[str, tuple[str, ...]] = {
@@ -449,7 +456,8 @@ async def _accounts(report: Report, services: Services, *, offline: bool) -> Non
     for chat in chats:
         messenger = services.outside.messengers.get(chat.platform)
         if isinstance(messenger, _Checkable):
-            await _ask(report, f"chat {chat.app_id} token", messenger.check(chat), CHAT_REMEDY)
+            remedy = CHAT_REMEDIES.get(chat.platform, CHAT_REMEDY)
+            await _ask(report, f"chat {chat.app_id} token", messenger.check(chat), remedy)
     for site in sites:
         hospital = services.outside.hospitals.get(site.adapter)
         name = f"hospital {site.branch or site.id.hex[:8]}"
