@@ -42,6 +42,9 @@ class Answers:
         """The answer in the payer's language, with links. A silent HIS is said to be silent."""
         links = self.links(await self.institutions.profile(payer.institution_id))
         bound = await self.patients.bound(payer)
+        if not bound and question is not ChatQuestion.PAID:
+            payer = await self.patients.joined(payer)
+            bound = await self.patients.bound(payer)
         if question is ChatQuestion.PATIENTS:
             return patients_text([patient.masked_name for patient in bound], links, payer.language)
         if question is ChatQuestion.PAID:

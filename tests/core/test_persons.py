@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.answers import ChatQuestion
 from core.consents import ConsentKind
 from core.errors import BindingRefused, PatientNotBound
 from core.models import Payer
@@ -72,3 +73,14 @@ async def test_unbinding_and_withdrawing_hold_for_all_accounts_of_a_person(house
     await house.services.consents.withdraw(in_chat, ConsentKind.PERSONAL)
     assert await house.services.patients.bound(in_mini) == []
     assert await house.services.consents.given(in_mini) == []
+
+
+async def test_the_chat_asks_the_platform_who_a_stranger_is(house: House) -> None:
+    in_mini, in_chat = await in_the_chat(house, "王秀兰", "19900000001")
+    await house.bound(in_mini)
+    house.bill(total_fen=1234)
+    assert "12.34" not in await house.services.answers.text(in_chat, ChatQuestion.OWED)
+    house.clock.advance(JOIN_EVERY)
+    house.chat.follow(house.user_of(in_mini), house.service_app_id)
+    house.bill(total_fen=1234)
+    assert "12.34" in await house.services.answers.text(in_chat, ChatQuestion.OWED)
