@@ -716,6 +716,10 @@ class Payments:
             payment = await self.of_payer(payer_id, institution_id, order_no)
         return payment
 
+    def pay_sheet(self, payment: Payment) -> Started | None:
+        """What the payer's app needs to open the pay sheet of this payment; None when it can no longer be used."""
+        return self._handed_out(payment) if payment.status is PaymentStatus.PENDING else None
+
     async def lines(self, payment: Payment) -> list[PaymentLine]:
         return await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
 

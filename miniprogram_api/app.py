@@ -1,4 +1,4 @@
-"""HTTP for mini programs and for counterparties' notices."""
+"""HTTP for mini programs, for pages inside chat apps, and for counterparties' notices."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Iterable
 import orjson
 from sanic import Blueprint, Sanic
 from sanic.config import Config
-from sanic.response import BaseHTTPResponse
+from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from core.services import Services
-from miniprogram_api import bills, docs, health, notices, patients, payments, sessions
+from miniprogram_api import bill_links, bills, docs, health, notices, patients, payments, sessions
 from miniprogram_api.auth import Auth, Tokens
 from miniprogram_api.errors import answer
+from miniprogram_api.h5.site import build_site
 from miniprogram_api.limits import Limits
 from miniprogram_api.lists import Lists
 from miniprogram_api.requests import ApiRequest, App
@@ -69,10 +70,16 @@ def build_app(
     room = build_room(
         services, session_key=session_key, page_wait_seconds=page_wait_seconds, tap_wait_seconds=tap_wait_seconds
     )
-    ours = [part.blueprint(room) for part in (sessions, patients, bills, payments, notices)]
-    for blueprint in [*ours, health.blueprint(), docs.blueprint(), *more]:
+    ours = [part.blueprint(room) for part in (sessions, patients, bills, payments, notices, bill_links)]
+    site = build_site(room, session_key=session_key)
+    for blueprint in [*ours, health.blueprint(), docs.blueprint(), *site.blueprints, *more]:
         app.blueprint(blueprint)
-    app.exception(Exception)(answer)
+
+    @app.exception(Exception)
+    async def answered(request: ApiRequest, exception: Exception) -> HTTPResponse:
+        shows_page = site.shows(request.path)
+        return await site.answer(request, exception) if shows_page else answer(request, exception)
+
     app.register_middleware(_arrived, "request")
     app.register_middleware(_left, "response")
 

@@ -86,7 +86,7 @@ class Lists:
             lambda: self.services.bills.unpaid(session.institution_id, session.payer_id, patient_id),
             tickets=tickets,
         )
-        return asked if isinstance(asked, Asking) else await self._with_ours(session, asked)
+        return asked if isinstance(asked, Asking) else await self.with_ours(session, asked)
 
     async def bill(
         self, session: Session, patient_id: UUID, branch: str, bill_id: str, tickets: frozenset[str]
@@ -97,7 +97,7 @@ class Lists:
             lambda: self.services.bills.detail(session.institution_id, session.payer_id, patient_id, branch, bill_id),
             tickets=tickets,
         )
-        return asked if isinstance(asked, Asking) else (await self._with_ours(session, [asked]))[0]
+        return asked if isinstance(asked, Asking) else (await self.with_ours(session, [asked]))[0]
 
     async def paid(self, session: Session, patient_id: UUID, tickets: frozenset[str]) -> PaidList:
         """Our own part is always there; `hospital_part` says whether the HIS's is. Raises PatientNotBound."""
@@ -116,7 +116,7 @@ class Lists:
                 theirs = asked
         except (HospitalUnavailable, BillNotPayable):
             part = UNAVAILABLE
-        ours = await self._our_entries(session, patient_id)
+        ours = await self._our_entries(session, await self._payments_for(session, patient_id))
         return PaidList(entries=_side_by_side(ours, theirs), hospital_part=part, ticket=ticket)
 
     async def counts(self, session: Session, patient_id: UUID, tickets: frozenset[str]) -> Counts:
@@ -147,7 +147,7 @@ class Lists:
 
     # ------------------------------------------------------------ ours
 
-    async def _with_ours(self, session: Session, bills: Sequence[ShownBill]) -> list[UnpaidBill]:
+    async def with_ours(self, session: Session, bills: Sequence[ShownBill]) -> list[UnpaidBill]:
         """A bill that has been paid through us and that the HIS has not booked yet is not to be paid again."""
         if not bills:
             return []
@@ -177,15 +177,22 @@ class Lists:
             result.append(UnpaidBill(shown=shown, status=status, order_no=order_no))
         return result
 
-    async def _our_entries(self, session: Session, patient_id: UUID) -> list[tuple[PaidEntry, str]]:
-        """What was paid through us for this patient, line by line, each with its confirm number."""
+    async def paid_for_others(self, session: Session, bound: Sequence[UUID]) -> tuple[PaidEntry, ...]:
+        """What the payer himself paid for patients whom he has not bound, by their papers; newest first."""
         payments = [
             payment
-            for payment in await self.services.payments.paid_list(
-                session.payer_id, session.institution_id, [patient_id]
-            )
-            if payment.patient_id == patient_id
+            for payment in await self.services.payments.paid_list(session.payer_id, session.institution_id, [])
+            if payment.patient_id not in bound
         ]
+        entries = [entry for entry, _ in await self._our_entries(session, payments)]
+        return tuple(sorted(entries, key=lambda entry: entry.at, reverse=True))
+
+    async def _payments_for(self, session: Session, patient_id: UUID) -> list[Payment]:
+        found = await self.services.payments.paid_list(session.payer_id, session.institution_id, [patient_id])
+        return [payment for payment in found if payment.patient_id == patient_id]
+
+    async def _our_entries(self, session: Session, payments: Sequence[Payment]) -> list[tuple[PaidEntry, str]]:
+        """What was paid through us in these payments, line by line, each with its confirm number."""
         lines = (
             await scoped(session.institution_id)
             .of(PaymentLine)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -12,7 +13,8 @@ from sanic import Sanic
 
 from miniprogram_api.app import build_app
 from tests.miniprogram_api.phone import Phone, Post
-from tests.support.house import House
+from tests.miniprogram_api.web import H5_METHOD, WECHAT, Web
+from tests.support.house import PUBLIC_URL, House
 
 SESSION_KEY = b"k" * 32
 PAGE_WAIT_SECONDS = 0.4
@@ -20,6 +22,7 @@ TAP_WAIT_SECONDS = 8.0
 
 Serve = Callable[[Sanic[Any, Any]], AbstractAsyncContextManager[str]]
 NewPhone = Callable[..., Awaitable[Phone]]
+NewWeb = Callable[..., Awaitable[Web]]
 
 
 @pytest.fixture
@@ -80,3 +83,30 @@ def post(house: House, base_url: str, http: aiohttp.ClientSession) -> Post:
 async def phone(new_phone: NewPhone) -> Phone:
     """The elder's phone, signed in."""
     return await new_phone()
+
+
+@pytest.fixture
+async def new_web(house: House, base_url: str) -> AsyncIterator[NewWeb]:
+    """`await new_web()`: a person's browser inside the chat app; the official account signs in and takes payment."""
+    house.chat.set_web_domain(house.service_app_id, urlsplit(PUBLIC_URL).netloc)
+    await house.setup.payment_method(
+        house.institution_id,
+        merchant_account_id=house.merchant_account_id,
+        code=H5_METHOD,
+        app_id=house.service_app_id,
+    )
+    async with AsyncExitStack() as stack:
+
+        async def new(name: str = "王秀兰", phone: str = "19900000001", *, agent: str = WECHAT) -> Web:
+            jar = aiohttp.CookieJar(unsafe=True)
+            http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
+            user = house.chat.add_user(name, phone=phone)
+            return Web(house=house, base_url=base_url, http=http, user=user, agent=agent)
+
+        yield new
+
+
+@pytest.fixture
+async def web(new_web: NewWeb) -> Web:
+    """The elder's browser."""
+    return await new_web()

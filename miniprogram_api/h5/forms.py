@@ -1,0 +1,83 @@
+"""What a page's form sends: bounded texts, and proof that the form was ours and its sender's own."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import urlsplit
+
+from core.errors import InvalidRequest, ZhenfuError
+from miniprogram_api.requests import ApiRequest
+
+PURPOSE = b"zhenfu page form 1"
+TOKEN_FIELD = "form"  # noqa: S105  # the name of a field
+FIELD_LENGTH_MAX = 128
+OUR_FETCHES = frozenset({"same-origin", "none"})
+
+
+class StaleForm(ZhenfuError):
+    """The form is not one that this session was given, or was sent from somebody else's page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """Makes and checks the token that every form carries."""
+
+    public_url: str
+    key: bytes = field(repr=False)
+
+    @classmethod
+    def of_secret(cls, public_url: str, secret: bytes) -> Self:
+        return cls(public_url, hmac.digest(secret, PURPOSE, hashlib.sha256))
+
+    def token(self, session_token: str) -> str:
+        """Bound to the session: another session's forms are refused."""
+        return hmac.new(self.key, session_token.encode(), hashlib.sha256).hexdigest()
+
+    def check(self, request: ApiRequest, token: str) -> None:
+        """Raises StaleForm."""
+        given = raw_text(request, TOKEN_FIELD)
+        if not given.isascii() or not hmac.compare_digest(given, token):
+            raise StaleForm()
+        self.check_origin(request)
+
+    def check_origin(self, request: ApiRequest) -> None:
+        """Raises StaleForm for a form on somebody else's page.
+
+        Browsers say `null` for the origin of pages which, like ours, keep their address to themselves.
+        """
+        ours = {urlsplit(self.public_url).netloc, str(request.headers.get("host", ""))}
+        for name in ("origin", "referer"):
+            said = str(request.headers.get(name, ""))
+            if said not in ("", "null") and urlsplit(said).netloc not in ours:
+                raise StaleForm()
+        if str(request.headers.get("sec-fetch-site", "none")) not in OUR_FETCHES:
+            raise StaleForm()
+
+
+def raw_text(request: ApiRequest, name: str) -> str:
+    """A field as it was sent; empty when it is not there."""
+    form = request.form
+    return str(form.get(name) or "") if form else ""
+
+
+def text_of(request: ApiRequest, name: str, *, length_max: int = FIELD_LENGTH_MAX) -> str:
+    """A field as it was typed, without blanks around it; empty when it is not there. Raises InvalidRequest."""
+    text = raw_text(request, name).strip()
+    if len(text) > length_max or not text.isprintable():
+        raise InvalidRequest(field=name, problem="has the wrong form")
+    return text
+
+
+def is_ticked(request: ApiRequest, name: str) -> bool:
+    return text_of(request, name) == "yes"
+
+
+def number_of(request: ApiRequest, name: str, *, most: int) -> int:
+    """Raises InvalidRequest for anything but digits."""
+    text = text_of(request, name)
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or int(text) > most:
+        raise InvalidRequest(field=name, problem="has the wrong form")
+    return int(text)

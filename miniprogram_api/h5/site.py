@@ -1,0 +1,94 @@
+"""All pages put together, and what is answered when one cannot be shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sanic import Blueprint
+from sanic.exceptions import SanicException
+from sanic.response import HTTPResponse
+
+from core.errors import NotFound, NotSignedIn, RequestError
+from core.institutions import Profile
+from core.page_texts import page_text
+from core.texts import ERRORS, error_text
+from miniprogram_api.errors import STATUS
+from miniprogram_api.h5 import bills, entrance, papers, payments
+from miniprogram_api.h5.addresses import is_page, page_of
+from miniprogram_api.h5.assets import Assets
+from miniprogram_api.h5.door import Door
+from miniprogram_api.h5.forms import Forms, StaleForm
+from miniprogram_api.h5.looks import look_of
+from miniprogram_api.h5.pages import Pages
+from miniprogram_api.h5.rendering import Renderer
+from miniprogram_api.requests import ApiRequest
+from miniprogram_api.room import Room
+
+log = logging.getLogger("zhenfu.api")
+
+STALE_STATUS = 403
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    pages: Pages
+    blueprints: Sequence[Blueprint]
+
+    def shows(self, path: str) -> bool:
+        return is_page(path) or path.startswith("/h5/")
+
+    async def answer(self, request: ApiRequest, exception: Exception) -> HTTPResponse:
+        """Any exception as a page: never blank, never in a computer's words."""
+        try:
+            profile = await self._profile(request)
+        except NotFound as missing:
+            profile, exception = None, missing
+        if isinstance(exception, NotSignedIn) and profile is not None:
+            try:
+                return await self.pages.door.begin(request, profile)
+            except RequestError as refused:
+                exception = refused
+        language = look_of(request).language
+        match exception:
+            case StaleForm():
+                status, message = STALE_STATUS, page_text("form_stale_text", language)
+            case RequestError():
+                status, message = STATUS[exception.code], error_text(exception, language)
+            case SanicException() if exception.status_code < 500:
+                code = {404: "not_found", 405: "not_found", 413: "body_too_large"}.get(
+                    exception.status_code, "request_error"
+                )
+                status, message = STATUS[code], ERRORS[code][language]
+            case _:
+                log.error("page_failed", exc_info=exception, extra={"fields": {"request_id": request.ctx.request_id}})
+                status, message = STATUS["internal_error"], ERRORS["internal_error"][language]
+        return self.pages.renderer.page(
+            request,
+            "error.html",
+            profile=profile,
+            status=status,
+            message=message,
+            retry=page_of(request, profile) if profile is not None else "",
+            is_missing=status == STATUS["not_found"],
+        )
+
+    async def _profile(self, request: ApiRequest) -> Profile | None:
+        """Whose page it was to be. Raises NotFound for nobody's."""
+        _, kind, name, *_ = [*request.path.split("/"), "", ""]
+        services = self.pages.room.services
+        if kind == "h":
+            return await services.institutions.profile_by_code(name)
+        if kind == "p":
+            return (await services.papers.read(name)).profile
+        return None
+
+
+def build_site(room: Room, *, session_key: bytes) -> Site:
+    assets = Assets.load()
+    renderer = Renderer(assets)
+    forms = Forms.of_secret(room.services.outside.public_url, session_key)
+    pages = Pages(room=room, renderer=renderer, door=Door(room, forms, renderer))
+    parts = [part.blueprint(pages) for part in (papers, bills, payments)]
+    return Site(pages=pages, blueprints=[entrance.blueprint(pages, assets, forms), *parts])
