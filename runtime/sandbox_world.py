@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -21,25 +20,30 @@ from yarl import URL
 
 from core.ids import Ids
 from core.memory import MemoryLimiter, MemoryTokenStore
-from core.ports import NOTICE_KINDS, ChatIdentity, MessageKind
+from core.ports import ChatIdentity
 from core.services import Services
 from runtime.bootstrap import BoundedBackground, build_services, program_name
 from runtime.database import credentials_of, database
 from runtime.listening import serving
 from runtime.programs import clock_of
+from runtime.sandbox_accounts import SandboxAccounts
 from runtime.sandbox_books import SandboxBooks
 from runtime.sandbox_places import Places
 from runtime.settings import Settings
 from runtime.setup import Setup
 from runtime.supervisor import Ready
 from simulators.clock import OffsetClock
-from simulators.console.app import create_console
-from simulators.console.world import ConsoleWorld, Person
+from simulators.console.app import LOOPBACK_NAMES, create_console
+from simulators.console.papers import Printer
+from simulators.console.phones import PHONES, Person, Phones
+from simulators.console.webview import create_webview
+from simulators.console.world import ConsoleWorld
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
 from simulators.hospital_stock import READY_PEOPLE
 from simulators.kit import ConnectionLost, NeverConnected, Request, Response, create_app, deliver_forever
-from simulators.wechat import App, WechatPlatformSimulator
+from simulators.sms import SmsSimulator
+from simulators.wechat import App, WechatPlatformSimulator, push_forever
 from simulators.wechatpay import WechatPaySimulator
 from wire.http import HttpClient
 
@@ -49,35 +53,15 @@ SEED = 20260506
 INSTITUTION = "renhe"
 NAME_ZH, NAME_EN = "仁和医院（演示）", "Renhe Hospital (demonstration)"
 MCHID = "1900000109"
-METHOD = "wechatpay/miniprogram/wechat"
+METHODS = ("wechatpay/miniprogram/wechat", "wechatpay/jsapi/wechat")
+PRIVACY_VERSION = "2026-01"
+PAPER_KEY = "paper-key-of-the-sandbox-which-opens-nothing"
+CALLBACK_TRIES = 60
 PAGES = {"pages/payment/index", "pages/bills/index"}
 DELIVERY_SECONDS = 10.0
+CHINESE_DOCUMENTS = frozenset({"id_card", "birth_certificate", "hk_macau_permit", "taiwan_permit", "hospital_card"})
 UNKNOWN_PHONE = "19900000099"  # of somebody whose phone the HIS does not have
 BALANCE_FEN = 100_000  # the merchant has taken money before today, so a refund never lacks it
-
-TEMPLATES: Mapping[MessageKind, tuple[str, Mapping[str, tuple[str, str]]]] = {
-    MessageKind.NEW_BILL: (
-        "待缴费通知",
-        {"thing1": ("费用", "title"), "amount2": ("金额", "amount"), "time3": ("开单时间", "time"),
-         "thing4": ("提示", "note")},
-    ),
-    MessageKind.PAID: (
-        "缴费成功通知",
-        {"thing1": ("费用", "title"), "amount2": ("金额", "amount"), "phrase3": ("状态", "status"),
-         "thing4": ("下一步", "note")},
-    ),
-    MessageKind.REFUSED_RETURNED: (
-        "缴费未入账通知",
-        {"thing1": ("费用", "title"), "amount2": ("退款金额", "amount"), "phrase3": ("状态", "status"),
-         "thing4": ("说明", "note")},
-    ),
-    MessageKind.REFUND_ARRIVED: (
-        "退款到账通知",
-        {"thing1": ("费用", "title"), "amount2": ("退款金额", "amount"), "phrase3": ("状态", "status"),
-         "thing4": ("说明", "note")},
-    ),
-}  # fmt: skip
-"""Each kind's template as an operator would choose it: key → label on the phone, and our field in it."""
 
 
 @dataclass(kw_only=True)
@@ -90,9 +74,12 @@ class World:
     faults: Faults
     wechatpay: WechatPaySimulator
     wechat: WechatPlatformSimulator
+    sms: SmsSimulator
     hospital: HospitalSimulator
     service: App
     miniprogram: App
+    printer: Printer
+    callback_token: str = ""
     people: tuple[Person, ...] = field(default=())
 
     @classmethod
@@ -102,6 +89,7 @@ class World:
         faults = Faults(seed=SEED)
         wechat = WechatPlatformSimulator(clock=clock, faults=faults, seed=SEED)
         service = wechat.add_official_account(NAME_ZH)
+        wechat.set_web_domain(service.app_id, URL(settings.public_url).authority)
         miniprogram = wechat.add_mini_program(f"{NAME_ZH}缴费", pages=PAGES)
         wechat.link(service.app_id, miniprogram.app_id)
         return cls(
@@ -111,46 +99,66 @@ class World:
             faults=faults,
             wechatpay=WechatPaySimulator(clock=clock, faults=faults, seed=SEED),
             wechat=wechat,
+            sms=SmsSimulator(clock=clock, faults=faults, seed=SEED),
             hospital=HospitalSimulator(clock=clock, faults=faults, seed=SEED),
             service=service,
             miniprogram=miniprogram,
+            printer=Printer(public_url=settings.public_url, institution=INSTITUTION, key=PAPER_KEY.encode()),
         )
 
     # --- our side of the agreement: what an operator would enter ---
 
     async def set_up(self, setup: Setup, services: Services) -> None:
         institution_id = await setup.institution(
-            code=INSTITUTION, name_zh=NAME_ZH, name_en=NAME_EN, phone="010-00000000", settings={"merge": True}
+            code=INSTITUTION,
+            name_zh=NAME_ZH,
+            name_en=NAME_EN,
+            phone="010-00000000",
+            settings={
+                "merge": True,
+                "paper_code": self.printer.mode,
+                "paper_factor": self.printer.factor,
+                "privacy_version": PRIVACY_VERSION,
+            },
         )
         site = await setup.hospital_site(
             institution_id,
             base_url=self.places.url(self.places.hospital),
-            params={"key_id": self.hospital.key_id, "secret": self.hospital.keys[self.hospital.key_id]},
+            params={
+                "key_id": self.hospital.key_id,
+                "secret": self.hospital.keys[self.hospital.key_id],
+                "paper_key": PAPER_KEY,
+            },
+            capabilities={"patient_by_id": True},
         )
         self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"
-        await self._chat_accounts(setup, institution_id)
+        accounts = self.accounts()
+        self.callback_token = (await accounts.enter(setup, institution_id)).callback_token
+        accounts.publish_menu(f"{self.settings.public_url}/h/{INSTITUTION}")
         await self._merchant(setup, institution_id)
         self._invite_people()
         await self._register_followers(services, institution_id)
 
-    async def _chat_accounts(self, setup: Setup, institution_id: UUID) -> None:
-        for app, platform in ((self.service, "wechat_service"), (self.miniprogram, "wechat_miniprogram")):
-            params = {"secret": app.secret, "base_url": self.places.url(self.places.wechat)}
-            if app is self.service:
-                params["miniprogram_app_id"] = self.miniprogram.app_id
-            await setup.chat_account(
-                institution_id,
-                platform=platform,
-                app_id=app.app_id,
-                params=params,
-                templates={kind.value: self._template(app, kind) for kind in NOTICE_KINDS},
-            )
+    def accounts(self) -> SandboxAccounts:
+        return SandboxAccounts(
+            wechat=self.wechat,
+            sms=self.sms,
+            service=self.service,
+            miniprogram=self.miniprogram,
+            wechat_url=self.places.url(self.places.wechat),
+            sms_url=self.places.url(self.places.sms),
+            product_url=self.settings.public_url,
+        )
 
-    def _template(self, app: App, kind: MessageKind) -> str:
-        title, fields = TEMPLATES[kind]
-        labels = {key: label for key, (label, _) in fields.items()}
-        template_id = self.wechat.add_template(app.app_id, title, labels, long_term=True)
-        return json.dumps({"id": template_id, "fields": {key: source for key, (_, source) in fields.items()}})
+    async def open_callback(self) -> None:
+        """Enter our address for pushes until the platform has seen it answer: the web process starts meanwhile."""
+        for _ in range(CALLBACK_TRIES):
+            self.accounts().open_callback(self.callback_token)
+            while self.service.callback_state == "checking":  # noqa: ASYNC110 (the simulator tells nobody)
+                await asyncio.sleep(0.05)
+            if self.service.callback_state == "enabled":
+                return
+            await asyncio.sleep(0.5)
 
     async def _merchant(self, setup: Setup, institution_id: UUID) -> None:
         merchant = self.wechatpay.add_merchant(
@@ -170,9 +178,8 @@ class World:
                 "base_url": self.places.url(self.places.wechatpay),
             },
         )
-        await setup.payment_method(
-            institution_id, merchant_account_id=account.id, code=METHOD, app_id=self.miniprogram.app_id
-        )
+        for code, app in zip(METHODS, (self.miniprogram, self.service), strict=True):
+            await setup.payment_method(institution_id, merchant_account_id=account.id, code=code, app_id=app.app_id)
 
     # --- people ---
 
@@ -195,9 +202,24 @@ class World:
                     his_patient_ids=tuple(same),
                     open_id_user_key=holder.open_id_user_key if holder else self._phone(patient.name, phone),
                     note_zh=patient.story,
+                    language="zh-CN" if type_ in CHINESE_DOCUMENTS else "en-US",
                 )
             )
+        people.insert(1, self._relative_of(people[0]))
         self.people = tuple(people)
+
+    def _relative_of(self, elder: Person) -> Person:
+        """The elder's daughter: nobody's patient here; her number stands in her mother's record."""
+        name, phone = "王丽", "19900000011"
+        return Person(
+            name=name,
+            phone=phone,
+            identifier_type=elder.identifier_type,
+            identifier=elder.identifier,
+            open_id_user_key=self._phone(name, phone),
+            patient_name=elder.name,
+            note_zh=f"家属：{elder.name}的女儿，替母亲缴费",
+        )
 
     def _phone(self, name: str, phone: str) -> str:
         user = self.wechat.add_user(name, phone=phone)
@@ -215,20 +237,31 @@ class World:
             )
             await services.patients.payer_for(account, identity, language="zh")
 
-    def console(self, books: SandboxBooks) -> ConsoleWorld:
+    def console(self, books: SandboxBooks, pool: asyncpg.Pool) -> ConsoleWorld:
+        async def choose_paper(mode: str, factor: str) -> None:
+            chosen = json.dumps({"paper_code": mode, "paper_factor": factor})
+            await pool.execute(
+                "UPDATE institution SET settings = settings || $1::jsonb WHERE code = $2", chosen, INSTITUTION
+            )
+
         return ConsoleWorld(
             wechatpay=self.wechatpay,
             wechat=self.wechat,
+            sms=self.sms,
             hospital=self.hospital,
             clock=self.clock,
             faults=self.faults,
             product_url=self.settings.public_url,
+            platform_url=self.places.url(self.places.wechat),
             institution=INSTITUTION,
             institution_name=NAME_ZH,
             miniprogram_app_id=self.miniprogram.app_id,
             service_app_id=self.service.app_id,
-            people=self.people,
+            phones=Phones(self.people),
+            browser_ports=tuple(place.getsockname()[1] for place in self.places.browsers),
+            printer=self.printer,
             our_books=books.read,
+            choose_paper=choose_paper,
         )
 
 
@@ -283,22 +316,32 @@ async def live(settings: Settings, places: Places, stopping: asyncio.Event, read
         )
         limits = aiohttp.ClientTimeout(total=DELIVERY_SECONDS, connect=2)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=limits, trust_env=False))
+        shown = world.console(SandboxBooks(pool), pool)
+        names = LOOPBACK_NAMES | {places.console.getsockname()[0]}
+        console_port = places.console.getsockname()[1]
         for app, place in (
             (create_app(world.wechatpay), places.wechatpay),
             (create_app(world.wechat), places.wechat),
+            (create_app(world.sms), places.sms),
             (create_app(world.hospital), places.hospital),
-            (create_console(world.console(SandboxBooks(pool))), places.console),
+            (create_console(shown, host_names=names), places.console),
+            *(
+                (create_webview(shown, number, host_names=names, console_port=console_port), place)
+                for number, place in zip(PHONES, places.browsers, strict=True)
+            ),
         ):
             await stack.enter_async_context(serving(app, place))
         tasks = [
             asyncio.create_task(deliver_forever(sender, Post(session))) for sender in (world.wechatpay, world.hospital)
         ]
+        tasks.append(asyncio.create_task(push_forever(world.wechat, Post(session))))
+        callback = asyncio.create_task(world.open_callback())
         ready()
         stop = asyncio.create_task(stopping.wait())
         done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*tasks, stop):
+        for task in (*tasks, stop, callback):
             task.cancel()
-        await asyncio.gather(*tasks, stop, return_exceptions=True)
+        await asyncio.gather(*tasks, stop, callback, return_exceptions=True)
         for task in done - {stop}:
             task.result()
 

@@ -2,66 +2,66 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from simulators.console.chatting import Chatting
 from simulators.console.comparing import BILL_STATES, compare, totals
-from simulators.console.world import ConsoleWorld, Person
-from simulators.hospital_books import HisBill
+from simulators.console.faulting import FaultSwitches
+from simulators.console.papers import FACTORS, MODES
+from simulators.console.paying import Paying
+from simulators.console.phones import Person
+from simulators.console.world import ConsoleWorld, Mistake, person_of
+from simulators.hospital_books import HisBill, Refusal
 from simulators.hospital_stock import DOCTORS, KINDS, Doctor
 
 AMOUNT_FEN_MAX = 1_000_000_00
 ROWS_MAX = 40
 BILLS_MAX = 12
-MESSAGES_MAX = 50
+PAPERS_MAX = 8
 CLOCK_STEPS_MINUTES = frozenset({1, 10, 24 * 60})
-SLOW_SHEET_SECONDS = 8.0
-ONE_TIME_GRANTS = 20  # of each template, as if the phone had been asked that often
 CHILD_DAYS = 14 * 365
 VALID_DAYS = 3  # a bill of the desk lives over midnight, whenever somebody plays
-
-COUNTERPARTIES = {"wechatpay": "微信支付", "hospital": "医院 HIS", "wechat": "微信平台"}
 
 Fields = Mapping[str, Any]
 
 
-class Mistake(Exception):
-    """The page asked for something that cannot be done; the text is shown."""
-
-
 class Acts:
-    """One method for each thing a person can do here."""
+    """One method for each thing a person can do at the desk, at the window and with the clock."""
 
     def __init__(self, world: ConsoleWorld) -> None:
         self._world = world
-        self._people = {person.key: person for person in world.people}
-        self._scripted: Counter[str] = Counter()  # faults arranged for the next call
-        self._struck_before: dict[str, int] = {}
+        self._switches = FaultSwitches(world.faults)
+        self._chatting = Chatting(world)
+        paying = Paying(world)
+        self.gets: Mapping[str, Callable[[Fields], Awaitable[dict[str, Any]]]] = {
+            "state": self.state,
+            "papers": self.papers,
+            "fault-catalogue": self._switches.catalogue,
+        }
         self.posts: Mapping[str, Callable[[Fields], Awaitable[dict[str, Any]]]] = {
             "desk/issue": self.issue,
             "desk/window-pay": self.window_pay,
             "desk/window-reverse": self.window_reverse,
             "desk/cancel": self.cancel,
+            "desk/clear": self.clear,
             "desk/change-amount": self.change_amount,
-            "phone/login-code": self.login_code,
-            "phone/phone-code": self.phone_code,
-            "phone/allow-messages": self.allow_messages,
-            "phone/pay-sheet": self.pay_sheet,
-            "phone/pay": self.pay,
+            "desk/paper": self.choose_paper,
             "clock": self.move_clock,
-            "faults": self.set_fault,
-            "faults/clear": self.clear_faults,
+            "faults": self._switches.set_fault,
+            "faults/clear": self._switches.clear_faults,
+            **self._chatting.posts,
+            **paying.posts,
         }
 
     # ------------------------------------------------------------ what the page shows
 
     async def state(self, asked: Fields) -> dict[str, Any]:
         """Everything that the page looks at again and again, in one answer."""
-        world, person = self._world, self._person(asked)
+        world, person = self._world, person_of(self._world, asked)
         try:
             ours, ours_known = await world.our_books(), True
         except Exception:  # whatever keeps the product's books closed, the page goes on without them
@@ -73,76 +73,54 @@ class Acts:
         return {
             "now": now.isoformat(),
             "offset_seconds": int(world.clock.offset().total_seconds()),
-            "messages": self._messages(person),
+            "messages": self._chatting.notices(person),
+            "phones": self._chatting.phones(),
             "bills": self._bills(person, now),
+            "paper": {"mode": world.printer.mode, "factor": world.printer.factor},
             "ours_known": ours_known,
             "rows": [row.shown() for row in rows[:ROWS_MAX]],
             "totals": totals(his, pay, ours),
             "cases": list(ours.get("cases", [])),
             "due": list(ours.get("due", [])),
-            "faults_on": self._faults_on(),
+            "faults_on": self._switches.switched_on(),
         }
-
-    def _messages(self, person: Person) -> list[dict[str, Any]]:
-        wechat = self._world.wechat
-        shown = [
-            {**message.shown(), "app_kind": kind}
-            for kind, app_id in (
-                ("service", self._world.service_app_id),
-                ("miniprogram", self._world.miniprogram_app_id),
-            )
-            for message in wechat.inbox(wechat.open_id(person.open_id_user_key, app_id))
-        ]
-        return sorted(shown, key=lambda message: str(message["at"]))[-MESSAGES_MAX:]
 
     def _bills(self, person: Person, now: datetime) -> list[dict[str, Any]]:
         mine = [bill for bill in self._world.hospital.bills.values() if bill.patient_id in person.his_patient_ids]
         mine.sort(key=lambda bill: (bill.issued_at, bill.bill_id), reverse=True)
         return [_bill_shown(bill, now) for bill in mine[:BILLS_MAX]]
 
-    async def faults(self, asked: Fields) -> dict[str, Any]:
-        """The catalogue, by counterparty, each with what is set and how often it struck."""
-        faults = self._world.faults
+    async def papers(self, asked: Fields) -> dict[str, Any]:
+        """The printed prescriptions that lie on the desk, the newest first, with what a scanner reads on each."""
+        world, now = self._world, self._world.clock.now()
+        bills = sorted(world.hospital.bills.values(), key=lambda bill: (bill.issued_at, bill.bill_id), reverse=True)
         return {
-            "groups": [
-                {
-                    "counterparty": counterparty,
-                    "title": title,
-                    "faults": [
-                        {
-                            "name": fault.name,
-                            "title": fault.title_zh,
-                            "needs_person": fault.needs_person,
-                            "mode": self._mode(fault.name),
-                            "struck": faults.struck[fault.name],
-                        }
-                        for fault in faults.catalogue.values()
-                        if fault.counterparty == counterparty
-                    ],
+            "papers": [
+                _bill_shown(bill, now)
+                | {
+                    "patient_name": world.hospital.patients[bill.patient_id].name,
+                    "department": bill.department,
+                    "doctor": bill.doctor,
+                    "content": await world.printer.content(bill.bill_id),
                 }
-                for counterparty, title in COUNTERPARTIES.items()
+                for bill in bills[:PAPERS_MAX]
             ]
         }
 
-    def _mode(self, name: str) -> str:
-        if self._world.faults.rates.get(name, 0.0) > 0:
-            return "always"
-        struck = self._world.faults.struck[name] - self._struck_before.get(name, 0)
-        return "once" if self._scripted[name] > struck else "off"
-
-    def _faults_on(self) -> list[dict[str, str]]:
-        return [
-            {"name": name, "title": fault.title_zh, "mode": mode}
-            for name, fault in self._world.faults.catalogue.items()
-            if (mode := self._mode(name)) != "off"
-        ]
+    async def paper_content(self, bill_id: str) -> str:
+        """What a scanner reads on this bill's paper. Raises Refusal for an unknown bill."""
+        if bill_id not in self._world.hospital.bills:
+            raise Refusal("BILL_UNKNOWN")
+        return await self._world.printer.content(bill_id)
 
     # ------------------------------------------------------------ the doctor's desk and the window
 
     async def issue(self, asked: Fields) -> dict[str, Any]:
-        person, kind = self._person(asked), str(asked.get("kind", "western"))
+        person, kind = person_of(self._world, asked), str(asked.get("kind", "western"))
         if kind not in KINDS:
             raise Mistake("没有这种处方")
+        if not person.his_patient_ids:
+            raise Mistake(f"{person.name}不是患者")
         amount = str(asked.get("amount", "")).strip()
         patient = self._world.hospital.patients[person.his_patient_ids[0]]
         bill_id = self._world.hospital.issue_bill(
@@ -167,63 +145,32 @@ class Acts:
         self._world.hospital.cancel(str(asked.get("bill_id", "")))
         return {}
 
+    async def clear(self, asked: Fields) -> dict[str, Any]:
+        """A story begins anew: what this person has not paid is cancelled, and no fault is on."""
+        person, now = person_of(self._world, asked), self._world.clock.now()
+        await self._switches.clear_faults(asked)
+        for bill in list(self._world.hospital.bills.values()):
+            if bill.patient_id in person.his_patient_ids and bill.state(now) in {"unpaid", "expired"}:
+                with suppress(Refusal):  # somebody pays it at this moment
+                    self._world.hospital.cancel(bill.bill_id)
+        return {}
+
     async def change_amount(self, asked: Fields) -> dict[str, Any]:
         fen = _fen(str(asked.get("amount", "")).strip())
         self._world.hospital.change_amount(str(asked.get("bill_id", "")), fen)
         return {"to_pay_fen": fen}
 
-    # ------------------------------------------------------------ the phone
+    async def choose_paper(self, asked: Fields) -> dict[str, Any]:
+        """The hospital decides how its papers carry a code, in its printer and in the product's settings."""
+        printer = self._world.printer
+        mode, factor = str(asked.get("mode", printer.mode)), str(asked.get("factor", printer.factor))
+        if mode not in MODES or factor not in FACTORS:
+            raise Mistake("没有这种方式")
+        await self._world.choose_paper(mode, factor)
+        printer.mode, printer.factor = mode, factor
+        return {"mode": mode, "factor": factor}
 
-    async def login_code(self, asked: Fields) -> dict[str, Any]:
-        """wx.login."""
-        person = self._person(asked)
-        return {"code": self._world.wechat.new_login_code(person.open_id_user_key, self._world.miniprogram_app_id)}
-
-    async def phone_code(self, asked: Fields) -> dict[str, Any]:
-        """The phone button (getPhoneNumber)."""
-        person = self._person(asked)
-        return {"code": self._world.wechat.new_phone_code(person.open_id_user_key, self._world.miniprogram_app_id)}
-
-    async def allow_messages(self, asked: Fields) -> dict[str, Any]:
-        """wx.requestSubscribeMessage, answered with "always": every template of the mini program may be sent."""
-        person, app_id = self._person(asked), self._world.miniprogram_app_id
-        apps: list[dict[str, Any]] = self._world.wechat.books()["apps"]
-        templates = [template_id for app in apps if app["appid"] == app_id for template_id in app["templates"]]
-        for template_id in templates:
-            self._world.wechat.grant(person.open_id_user_key, app_id, template_id, times=ONE_TIME_GRANTS)
-        return {"allowed": len(templates)}
-
-    async def pay_sheet(self, asked: Fields) -> dict[str, Any]:
-        """wx.requestPayment up to the sheet: WeChat checks the signed parameters and shows its own amount."""
-        params = _params(asked)
-        refused = self._world.wechatpay.check_pay_params(params, appid=self._world.miniprogram_app_id)
-        if refused is not None:
-            raise Mistake(f"微信拒绝打开支付：{refused}")
-        prepay_id = str(params["package"]).removeprefix("prepay_id=")
-        order = next(
-            (order for order in self._world.wechatpay.orders.values() if order.current_reference == prepay_id), None
-        )
-        if order is None:
-            raise Mistake("微信支付没有这笔订单")
-        return {
-            "order_no": order.out_trade_no,
-            "amount_fen": order.total_fen,
-            "description": str(order.asked["description"]),
-            "payee": self._world.institution_name,
-            "expires_at": order.expires_at.isoformat(),
-        }
-
-    async def pay(self, asked: Fields) -> dict[str, Any]:
-        """The person confirms or closes the sheet; `how`: confirm, cancel, slow."""
-        person, how, params = self._person(asked), str(asked.get("how", "")), _params(asked)
-        if how not in {"confirm", "cancel", "slow"}:
-            raise Mistake("不认识的操作")
-        if how == "slow":
-            await asyncio.sleep(SLOW_SHEET_SECONDS)
-        open_id = self._world.wechat.open_id(person.open_id_user_key, self._world.miniprogram_app_id)
-        return {"result": self._world.wechatpay.pay_with(params, open_id, confirm=how != "cancel")}
-
-    # ------------------------------------------------------------ clock and faults
+    # ------------------------------------------------------------ the clock
 
     async def move_clock(self, asked: Fields) -> dict[str, Any]:
         minutes = asked.get("minutes")
@@ -231,53 +178,6 @@ class Acts:
             raise Mistake("时钟只能前进 1 分钟、10 分钟或 1 天")
         self._world.clock.advance(timedelta(minutes=minutes))
         return {"now": self._world.clock.now().isoformat()}
-
-    async def set_fault(self, asked: Fields) -> dict[str, Any]:
-        name, mode, faults = str(asked.get("name", "")), asked.get("mode"), self._world.faults
-        if name not in faults.catalogue:
-            raise Mistake("没有这种故障")
-        if mode == "once":
-            if self._mode(name) == "off":
-                self._scripted[name], self._struck_before[name] = 0, faults.struck[name]
-            faults.script(name)
-            self._scripted[name] += 1
-        elif mode == "always":
-            faults.rate(name, 1.0)
-        elif mode == "off":
-            self._switch_off(name)
-        else:
-            raise Mistake("不认识的开关")
-        return {"mode": self._mode(name)}
-
-    def _switch_off(self, name: str) -> None:
-        """One fault off, the others as they were: what waits for its next call can only be dropped as a whole."""
-        faults = self._world.faults
-        others_always = {other: rate for other, rate in faults.rates.items() if rate > 0 and other != name}
-        others_once = [other for other in faults.catalogue if other != name and self._mode(other) == "once"]
-        left = {
-            other: self._scripted[other] - (faults.struck[other] - self._struck_before.get(other, 0))
-            for other in others_once
-        }
-        faults.clear()
-        self._scripted.clear()
-        self._struck_before.clear()
-        for other, rate in others_always.items():
-            faults.rate(other, rate)
-        for other, times in left.items():
-            faults.script(other, times=times)
-            self._scripted[other], self._struck_before[other] = times, faults.struck[other]
-
-    async def clear_faults(self, asked: Fields) -> dict[str, Any]:
-        self._world.faults.clear()
-        self._scripted.clear()
-        self._struck_before.clear()
-        return {}
-
-    def _person(self, asked: Fields) -> Person:
-        person = self._people.get(str(asked.get("person", "")))
-        if person is None:
-            raise Mistake("没有这个人")
-        return person
 
 
 def _doctor_for(kind: str, birth_date: str, now: datetime) -> Doctor:
@@ -297,13 +197,6 @@ def _fen(text: str) -> int:
     if fen > AMOUNT_FEN_MAX:
         raise Mistake("金额太大")
     return fen
-
-
-def _params(asked: Fields) -> dict[str, Any]:
-    params = asked.get("params")
-    if not isinstance(params, dict):
-        raise Mistake("缺少支付参数")
-    return params
 
 
 def _bill_shown(bill: HisBill, now: datetime) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sandbox page: a doctor's desk, a patient's phone, three books, the clock and the faults, on one screen.
+"""The sandbox page: a doctor's desk, two patients' phones, three books, the clock and the faults, on one screen.
 
 Everything here acts on the simulators of the same process. The phone's mini program reaches the product as a real
 one does, over HTTP with its own session token; `/phone-api/` only spares it another origin.
@@ -7,7 +7,7 @@ one does, over HTTP with its own session token; `/phone-api/` only spares it ano
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,8 +21,10 @@ from sanic.response import HTTPResponse, html, raw
 from sanic.response import json as json_response
 from yarl import URL
 
-from simulators.console.acting import Acts, Mistake
-from simulators.console.world import ConsoleWorld
+from simulators.console.acting import Acts
+from simulators.console.papers import FACTORS, MODES, qr_svg
+from simulators.console.phones import PHONES
+from simulators.console.world import WECHAT_PREFIX, ConsoleWorld, Mistake
 from simulators.hospital_books import Refusal
 from simulators.hospital_stock import KINDS
 
@@ -34,14 +36,15 @@ PROXIED_DOWN = ("content-language", "retry-after", "content-disposition")
 PRODUCT_TIMEOUT_SECONDS = 65.0
 
 SECURITY_HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self';"
-        " frame-ancestors 'none'"
-    ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; frame-src {frames}; object-src 'none'; base-uri 'none';"
+    " form-action 'self'; frame-ancestors 'none'"
+)
 
 Act = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -54,7 +57,7 @@ def create_console(world: ConsoleWorld, *, host_names: frozenset[str] = LOOPBACK
     app.static("/static", HERE / "static", name="static")
     acts = Acts(world)
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True)
-    _guard(app, host_names)
+    _guard(app, host_names, world.browser_ports)
     _phone_to_product(app, world.product_url)
 
     @app.get("/")
@@ -63,22 +66,48 @@ def create_console(world: ConsoleWorld, *, host_names: frozenset[str] = LOOPBACK
             templates.get_template("console.html").render(
                 institution_name=world.institution_name,
                 people=world.people,
+                phones=PHONES,
                 kinds=[(word, KINDS[word].title) for word in ("western", "chinese", "treatment")],
+                modes=MODES,
+                factors=FACTORS,
                 world=_for_the_page(world),
             )
         )
+
+    @app.get("/phone/<number:int>")
+    async def one_phone(request: Request, number: int) -> HTTPResponse:
+        """One phone alone, as large as the screen: for a real phone's browser."""
+        if number not in PHONES:
+            raise NotFound()
+        return html(
+            templates.get_template("one_phone.html").render(
+                institution_name=world.institution_name,
+                people=world.people,
+                phones=(number,),
+                world=_for_the_page(world) | {"alone": number},
+            )
+        )
+
+    @app.get("/paper/<bill_id>/code.svg")
+    async def paper_code(request: Request, bill_id: str) -> HTTPResponse:
+        try:
+            content = await acts.paper_content(bill_id)
+        except Refusal:
+            raise NotFound() from None
+        if not content:
+            raise NotFound()
+        return raw(qr_svg(content), content_type="image/svg+xml")
 
     @app.get("/favicon.ico")
     async def icon(request: Request) -> HTTPResponse:
         return raw(b"", status=204)
 
-    @app.get("/api/state")
-    async def state(request: Request) -> HTTPResponse:
-        return await _answer(acts.state, {"person": request.args.get("person", "")})
-
-    @app.get("/api/fault-catalogue")
-    async def faults(request: Request) -> HTTPResponse:
-        return await _answer(acts.faults, {})
+    @app.get("/api/<act:path>", name="look")
+    async def look(request: Request, act: str) -> HTTPResponse:
+        found = acts.gets.get(act)
+        if found is None:
+            raise NotFound()
+        return await _answer(found, {"person": request.args.get("person", "")})
 
     @app.post("/api/<act:path>", name="act")
     async def act(request: Request, act: str) -> HTTPResponse:
@@ -125,6 +154,9 @@ def _for_the_page(world: ConsoleWorld) -> dict[str, Any]:
         "institution_name": world.institution_name,
         "miniprogram_app_id": world.miniprogram_app_id,
         "service_app_id": world.service_app_id,
+        "product_url": world.product_url,
+        "browser_ports": list(world.browser_ports),
+        "wechat_prefix": WECHAT_PREFIX,
         "people": [
             {
                 "key": person.key,
@@ -135,6 +167,9 @@ def _for_the_page(world: ConsoleWorld) -> dict[str, Any]:
                 "identifier_type": person.identifier_type,
                 "identifier": person.identifier,
                 "note": person.note_zh,
+                "is_patient": bool(person.his_patient_ids),
+                "patient_name": person.patient_name or person.name,
+                "language": person.language,
             }
             for person in world.people
         ],
@@ -153,7 +188,7 @@ def _object(request: Request) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _guard(app: Sanic[Any, Any], host_names: frozenset[str]) -> None:
+def _guard(app: Sanic[Any, Any], host_names: frozenset[str], browser_ports: Iterable[int]) -> None:
     """Only this page speaks to these endpoints: no other web site through a name of its own, none through a form."""
 
     @app.on_request
@@ -172,6 +207,10 @@ def _guard(app: Sanic[Any, Any], host_names: frozenset[str]) -> None:
     async def safe_headers(request: Request, response: HTTPResponse) -> None:
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        name = f"[{host}]" if ":" in host else host
+        frames = " ".join(f"http://{name}:{port}" for port in browser_ports) if host in host_names else "'none'"
+        response.headers.setdefault("content-security-policy", POLICY.format(frames=frames or "'none'"))
 
 
 def _phone_to_product(app: Sanic[Any, Any], product_url: str) -> None:

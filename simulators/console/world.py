@@ -1,17 +1,21 @@
-"""What the sandbox page is given: the counterparties, the clock, the people, and a way to read our books.
+"""What the sandbox page is given: the counterparties, the clock, the people with their phones, and our books.
 
-The page knows the product only from outside: its HTTP address, and `our_books`, which runtime passes in.
+The page knows the product only from outside: its HTTP address, `our_books`, and `choose_paper`, which runtime
+passes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from simulators.clock import OffsetClock
+from simulators.console.papers import Printer
+from simulators.console.phones import Person, Phones
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
+from simulators.sms import SmsSimulator
 from simulators.wechat import WechatPlatformSimulator
 from simulators.wechatpay import WechatPaySimulator
 
@@ -29,23 +33,15 @@ OurBooks = Callable[[], Awaitable[dict[str, Any]]]
 RFC 3339. A refund still to be asked for counts as well as one under way.
 """
 
+ChoosePaper = Callable[[str, str], Awaitable[None]]
+"""Enters (paper code, paper factor) into the institution's settings, as an operator of the product does."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Person:
-    """Somebody ready to be played: a patient of the HIS who holds a phone with WeChat on it."""
+WECHAT_PREFIX = "/__wechat__"
+"""Under this the in-app browser serves what belongs to the app, not to the page that it shows."""
 
-    name: str
-    phone: str
-    identifier_type: str  # "id_card" | "passport" | … as the product's API names them
-    identifier: str
-    his_patient_ids: tuple[str, ...]  # the first gets the bills
-    open_id_user_key: str  # the user of the simulated WeChat platform (its `user_id`)
-    note_zh: str = ""
 
-    @property
-    def key(self) -> str:
-        """Names this person on the page; a phone may belong to two of them, a mother and her child."""
-        return self.his_patient_ids[0]
+class Mistake(Exception):
+    """The page asked for something that cannot be done; the text is shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +50,30 @@ class ConsoleWorld:
 
     wechatpay: WechatPaySimulator
     wechat: WechatPlatformSimulator
+    sms: SmsSimulator
     hospital: HospitalSimulator
     clock: OffsetClock
     faults: Faults
     product_url: str  # http://127.0.0.1:…, where the product answers
+    platform_url: str  # http://127.0.0.1:…, where the WeChat platform answers
     institution: str  # its code in the product
     institution_name: str = "示范医院"
     miniprogram_app_id: str
     service_app_id: str
-    people: tuple[Person, ...]  # the first one is ready when the page opens
+    phones: Phones
+    browser_ports: tuple[int, ...]  # of phone 1, phone 2, …: where its in-app browser answers
+    printer: Printer
     our_books: OurBooks
+    choose_paper: ChoosePaper
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        return self.phones.people
+
+
+def person_of(world: ConsoleWorld, asked: Mapping[str, Any]) -> Person:
+    """Raises Mistake."""
+    person = world.phones.person(str(asked.get("person", "")))
+    if person is None:
+        raise Mistake("没有这个人")
+    return person

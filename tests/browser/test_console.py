@@ -16,11 +16,14 @@ from yarl import URL
 from simulators.clock import Clock, OffsetClock
 from simulators.console.app import create_console
 from simulators.console.comparing import Verdict, compare, totals
-from simulators.console.world import ConsoleWorld, Person
+from simulators.console.papers import Printer
+from simulators.console.phones import Person, Phones
+from simulators.console.world import ConsoleWorld
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
 from simulators.hospital_stock import Person as HisPerson
 from simulators.kit import Deliveries, Request, Response, create_app
+from simulators.sms import SmsSimulator
 from simulators.wechat import WechatPlatformSimulator
 from simulators.wechatpay import WechatPaySimulator
 from tests.support.serving import serve
@@ -223,6 +226,7 @@ class Playing:
     http: aiohttp.ClientSession
     world: ConsoleWorld
     product: Product
+    chosen: list[tuple[str, str]]
 
     async def act(self, path: str, **asked: Any) -> tuple[int, dict[str, Any]]:
         async with self.http.post(f"{self.url}/api/{path}", json={"person": "P1", **asked}) as answer:
@@ -251,6 +255,28 @@ async def playing(folder: Path, *, name: str = "张秀英", broken_books: bool =
             raise OSError("no database")
         return {"payments": []}
 
+    async def choose_paper(mode: str, factor: str) -> None:
+        chosen.append((mode, factor))
+
+    chosen: list[tuple[str, str]] = []
+    patient = Person(
+        name=name,
+        phone="19900000001",
+        identifier_type="id_card",
+        identifier="X",
+        his_patient_ids=("P1",),
+        open_id_user_key=user,
+    )
+    relative = Person(
+        name="王丽",
+        phone="19900000011",
+        identifier_type="id_card",
+        identifier="X",
+        open_id_user_key=wechat.add_user("王丽", phone="19900000011"),
+        patient_name=name,
+        language="en-US",
+    )
+
     async with serve(create_app(product)) as product_url:
         world = ConsoleWorld(
             wechatpay=WechatPaySimulator(clock=clock, faults=faults),
@@ -258,24 +284,20 @@ async def playing(folder: Path, *, name: str = "张秀英", broken_books: bool =
             hospital=hospital,
             clock=clock,
             faults=faults,
+            sms=SmsSimulator(clock=clock, faults=faults),
             product_url=product_url,
+            platform_url="http://127.0.0.1:1",
             institution="demo",
             miniprogram_app_id=mini.app_id,
             service_app_id=service.app_id,
-            people=(
-                Person(
-                    name=name,
-                    phone="19900000001",
-                    identifier_type="id_card",
-                    identifier="X",
-                    his_patient_ids=("P1",),
-                    open_id_user_key=user,
-                ),
-            ),
+            phones=Phones((patient, relative)),
+            browser_ports=(9001, 9002),
+            printer=Printer(public_url=product_url, institution="demo", key=b"k"),
             our_books=books,
+            choose_paper=choose_paper,
         )
         async with serve(create_console(world)) as url, aiohttp.ClientSession() as http:
-            yield Playing(url, http, world, product)
+            yield Playing(url, http, world, product, chosen)
 
 
 async def test_only_the_page_itself_may_press_the_buttons(tmp_path: Path) -> None:

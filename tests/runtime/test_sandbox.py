@@ -229,7 +229,8 @@ async def test_killed_programs_are_back_and_the_next_bill_is_announced(sandbox: 
     assert gone({worker, web, redis, postgres})
     async with aiohttp.ClientSession() as http:
         page = await page_of(http, sandbox.url)
-        player = Player(http, sandbox.url, page["people"][1]["key"])
+        person = next(person for person in page["people"][1:] if person["is_patient"])
+        player = Player(http, sandbox.url, person["key"])
         for attempt in range(100):
             try:
                 await player.sign_in(page)
@@ -237,7 +238,7 @@ async def test_killed_programs_are_back_and_the_next_bill_is_announced(sandbox: 
             except AssertionError:
                 assert attempt < 99
                 await asyncio.sleep(0.1)
-        await player.bind(page["people"][1])
+        await player.bind(person)
         await player.act("desk/issue", kind="treatment", amount="20")
         await player.until(lambda state: any("待缴费" in message["title"] for message in state["messages"]))
 

@@ -5,7 +5,7 @@ import { $, h, replace, toast, whenChanged, whenText, yuan } from "./dom.js";
 
 export class Desk {
   constructor(listeners) {
-    this.listeners = listeners; // issued(bill), changed(), person(key)
+    this.listeners = listeners; // issued(bill), changed(), printed(billId), person(key)
     this.now = new Date();
     this.open = new Set();
     this.draw = whenChanged((bills) => this.#bills(bills));
@@ -83,6 +83,11 @@ export class Desk {
         h("span", {}, h("b", {}, bill.title), h("small", {}, whenText(bill.issued_at, this.now), bill.insured ? " · 医保" : "")),
         h("span", { class: "money" }, "¥", yuan(bill.to_pay_fen)),
         h("span", { class: `chip ${bill.state}` }, bill.paid_by === "window" && bill.state === "paid" ? "窗口已收" : bill.state_text),
+      ),
+      h(
+        "button",
+        { type: "button", class: "link", "data-key": `print-${bill.bill_id}`, on: { click: () => this.listeners.printed(bill.bill_id) } },
+        "看处方笺",
       ),
       actions
         ? h(

@@ -1,7 +1,7 @@
 // The hospital's mini program on the phone: bind, see what is owed, pay, see what has been paid.
 
 import { Mistake, post } from "./api.js";
-import { $, clockText, h, replace, wait, yuan } from "./dom.js";
+import { h, replace, wait, yuan } from "./dom.js";
 import { Product, Refused, newKey } from "./product.js";
 
 const IDENTIFIERS = {
@@ -12,14 +12,6 @@ const IDENTIFIERS = {
   taiwan_permit: "台湾居民来往大陆通行证",
   foreign_permanent_resident: "外国人永久居留证",
   birth_certificate: "出生医学证明",
-};
-
-const PAY_RESULTS = {
-  expired: "订单已过期，没有扣款。请返回重新支付。",
-  closed: "订单已关闭，没有扣款。请返回重新支付。",
-  already_paid: "这笔订单已经支付过，没有再次扣款。",
-  wrong_payer: "不是本人的订单，没有扣款。",
-  unknown: "微信支付没有这笔订单，没有扣款。",
 };
 
 const MOVING = new Set(["paying", "confirming", "returning", "checking"]);
@@ -55,8 +47,9 @@ export class MiniProgram {
     } catch (error) {
       this.failure = error;
     }
+    if (this.closed) return;
     if (this.shown) this.#draw();
-    this.phone.listeners.bound(this.isBound);
+    this.phone.happened("bound", { bound: this.isBound });
   }
 
   get isBound() {
@@ -76,7 +69,6 @@ export class MiniProgram {
 
   hide() {
     this.shown = false;
-    this.#closeSheet();
   }
 
   close() {
@@ -124,12 +116,12 @@ export class MiniProgram {
   // ------------------------------------------------------------ binding
 
   #prefilled() {
-    const { name, identifier_type: type, identifier: value } = this.person;
+    const { patient_name: name, identifier_type: type, identifier: value } = this.person;
     return { name, type, value };
   }
 
   #choose() {
-    const mine = this.patients.find((patient) => patient.masked_name === masked(this.person.name));
+    const mine = this.patients.find((patient) => patient.masked_name === masked(this.person.patient_name));
     this.patient = mine ?? null;
   }
 
@@ -138,7 +130,7 @@ export class MiniProgram {
     const bound = await this.product.bind(form);
     this.patients = await this.product.patients();
     this.patient = this.patients.find((patient) => patient.patient_id === bound.patient_id) ?? this.patients.at(-1);
-    this.phone.listeners.bound(true);
+    this.phone.happened("bound", { bound: true });
   }
 
   #bindPage() {
@@ -364,7 +356,7 @@ export class MiniProgram {
   // ------------------------------------------------------------ one bill
 
   async #openBill(bill) {
-    this.phone.listeners.opened(bill.bill_id);
+    this.phone.happened("bill", { bill_id: bill.bill_id });
     await this.#busy(async () => {
       this.bill = await this.product.bill(this.patient.patient_id, bill.branch, bill.bill_id);
       this.page = "bill";
@@ -451,14 +443,14 @@ export class MiniProgram {
     if (!wish.method) return;
     const name = JSON.stringify(wish);
     if (!this.keys.has(name)) this.keys.set(name, newKey());
-    this.phone.listeners.paying();
+    this.phone.happened("paying");
     await this.#busy(
       async () => {
         const started = await this.product.startPayment(wish, this.keys.get(name));
         this.keys.delete(name);
         if (!started.pay) return this.#showPaid(started.order_no);
-        const sheet = await post("phone/pay-sheet", { params: started.pay.values });
-        return this.#sheet(started, sheet);
+        this.#sheet(started);
+        return null;
       },
       (error) => {
         // Without an answer the same key goes again: the product knows that it is the same wish.
@@ -502,71 +494,17 @@ export class MiniProgram {
     }
   }
 
-  #sheet(started, sheet) {
-    const pay = async (how) => {
-      this.#sheetBusy(how === "slow" ? "网络很慢，请等 8 秒……" : "正在支付……");
-      let result;
-      try {
-        ({ result } = await post("phone/pay", { person: this.person.key, params: started.pay.values, how }));
-      } catch (error) {
-        this.#closeSheet();
-        this.#tell("支付没有完成", error);
-        return;
-      }
-      if (result === "cancelled") {
-        this.#closeSheet();
-        await this.#cancelled(started.order_no);
-      } else if (result === "paid" || result === "already_paid") {
-        this.#success(started, sheet);
-      } else {
-        this.#closeSheet();
-        this.#dialog("支付没有完成", PAY_RESULTS[result] ?? result, [["知道了", () => this.#goList()]]);
-      }
-    };
-    this.#overlay(
-      h(
-        "div",
-        { class: "pay-sheet", role: "dialog", "aria-modal": "true", "aria-label": "微信支付" },
-        h("button", { type: "button", class: "sheet-close", "aria-label": "关闭支付", on: { click: () => pay("cancel") } }, "×"),
-        h("p", { class: "sheet-payee" }, sheet.payee),
-        h("p", { class: "sheet-what" }, sheet.description),
-        h("p", { class: "sheet-amount" }, h("span", {}, "¥"), yuan(sheet.amount_fen)),
-        h("p", { class: "sheet-row" }, h("span", {}, "支付方式"), h("span", {}, "零钱")),
-        h("p", { class: "sheet-row" }, h("span", {}, "请在"), h("span", {}, `${clockText(new Date(sheet.expires_at))} 前支付`)),
-        h("p", { class: "sheet-dots", "aria-label": "演示：密码已替您输好" }, Array.from({ length: 6 }, () => h("i", { class: "filled" }))),
-        h("p", { class: "sheet-note" }, "演示：密码已替您输好，不会动真钱"),
-        h(
-          "div",
-          { class: "sheet-buttons" },
-          h("button", { type: "button", class: "mini-primary", "data-first": true, on: { click: () => pay("confirm") } }, "确认支付"),
-          h("button", { type: "button", class: "mini-plain", on: { click: () => pay("cancel") } }, "取消"),
-        ),
-        h("button", { type: "button", class: "sheet-slow", on: { click: () => pay("slow") } }, "试试网络很慢：8 秒后才付成"),
-      ),
-      () => pay("cancel"),
-    );
-  }
-
-  #success(started, sheet) {
-    this.bills = undefined;
-    const done = () => {
-      this.#closeSheet();
+  // What the sheet says is the app's word; the product hears of the money from WeChat Pay.
+  async #sheet(started) {
+    const { result } = await this.phone.paySheet.ask({ app: "miniprogram", params: started.pay.values });
+    if (result === "cancelled") {
+      await this.#cancelled(started.order_no);
+    } else if (result === "paid" || result === "already_paid") {
+      this.bills = undefined;
       this.#showPaid(started.order_no);
-    };
-    this.#overlay(
-      h(
-        "div",
-        { class: "pay-sheet pay-done", role: "dialog", "aria-modal": "true", "aria-label": "支付成功" },
-        h("p", { class: "done-mark", "aria-hidden": "true" }, "✓"),
-        h("p", { class: "sheet-payee" }, "支付成功"),
-        h("p", { class: "sheet-amount" }, h("span", {}, "¥"), yuan(sheet.amount_fen)),
-        h("p", { class: "sheet-what" }, sheet.payee),
-        h("button", { type: "button", class: "mini-plain", "data-first": true, on: { click: done } }, "完成"),
-      ),
-      done,
-    );
-    // The product hears of it from WeChat Pay; asking it makes no difference to the money, only to the waiting.
-    this.#follow(started.order_no);
+    } else {
+      this.#goList();
+    }
   }
 
   async #cancelled(orderNo) {
@@ -643,7 +581,7 @@ export class MiniProgram {
             this.#choose();
             this.bills = undefined;
             this.paid = undefined;
-            this.phone.listeners.bound(this.isBound);
+            this.phone.happened("bound", { bound: this.isBound });
             this.open("pages/bills/index");
           }),
       ],
@@ -664,7 +602,7 @@ export class MiniProgram {
         h("i", { "aria-hidden": "true" }, "•••"),
         h(
           "button",
-          { type: "button", "aria-label": "关闭小程序，回到微信", "data-key": "capsule", on: { click: () => this.phone.open("chats") } },
+          { type: "button", "aria-label": "关闭小程序，回到微信", "data-key": "capsule", on: { click: () => this.phone.open("home") } },
           h("i", { class: "ring" }),
         ),
       ),
@@ -733,52 +671,7 @@ export class MiniProgram {
   }
 
   #dialog(title, text, choices) {
-    const close = (then) => {
-      this.#closeSheet();
-      then?.();
-    };
-    this.#overlay(
-      h(
-        "div",
-        { class: "mini-dialog", role: "alertdialog", "aria-modal": "true", "aria-label": title },
-        h("h4", {}, title),
-        h("p", {}, text),
-        h(
-          "div",
-          { class: "dialog-buttons" },
-          choices.map(([label, then], place) =>
-            h(
-              "button",
-              { type: "button", "data-first": place === choices.length - 1, on: { click: () => close(then) } },
-              label,
-            ),
-          ),
-        ),
-      ),
-      () => close(null),
-    );
-  }
-
-  #overlay(content, onEscape) {
-    const overlay = h("div", { class: "overlay" }, content);
-    overlay.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") onEscape();
-    });
-    replace($("phone-sheet"), overlay);
-    this.phone.screen.inert = true;
-    overlay.querySelector("[data-first]")?.focus({ preventScroll: true });
-  }
-
-  #sheetBusy(text) {
-    const sheet = $("phone-sheet").querySelector(".pay-sheet");
-    for (const button of sheet.querySelectorAll("button")) button.disabled = true;
-    sheet.querySelector(".sheet-note").textContent = text;
-    sheet.classList.add("paying");
-  }
-
-  #closeSheet() {
-    replace($("phone-sheet"));
-    this.phone.screen.inert = false;
+    this.phone.dialog(title, text, choices);
   }
 }
 

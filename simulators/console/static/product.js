@@ -119,7 +119,7 @@ export class Product {
       cache: "no-store",
       headers: {
         accept: "application/json",
-        "accept-language": "zh-CN",
+        "accept-language": this.person.language,
         // The console takes nothing but JSON; the product takes no body where it needs none.
         ...(method === "POST" ? { "content-type": "application/json" } : {}),
         ...(this.token ? { authorization: `Bearer ${this.token}` } : {}),

@@ -1,0 +1,112 @@
+// The guided stories: what to do, where, and how the page knows that it has been done. Targets are looked up anew
+// each time, because screens are drawn anew.
+
+const one = (selector) => document.querySelector(selector);
+const onPhone = (number, selector) => one(`[data-phone="${number}"] ${selector}`);
+
+const issue = (say) => ({
+  say,
+  panel: "desk",
+  target: () => one("#issue .primary"),
+  done: (story) => story.saw("issued"),
+});
+
+const keypad = (number) => ({
+  say: () => "在支付窗口输入任意六位数字。",
+  panel: `phone${number}`,
+  target: () => onPhone(number, ".keypad"),
+  done: (story) => story.saw("paid", ({ values }) => values.result === "paid"),
+});
+
+const agree = (said) => ({
+  say: (story) => (story.row?.verdict === "differ" ? "三本账不一致：看标红的一行。" : "钱已付，医院正在记账，看三本账。"),
+  panel: "books",
+  target: () => one("#books tbody"),
+  done: (story) => story.row?.verdict === "agree",
+  said,
+});
+
+const paying = (number, say, target) => ({
+  say: () => say,
+  panel: `phone${number}`,
+  target: () => onPhone(number, ".pay-sheet") ?? target(),
+  done: (story) => story.saw("paying"),
+});
+
+const PAY_BUTTONS = ['[data-key="pay"]', '[data-key="merge-pay"]', "[data-open-bill]", ".message-card:last-of-type", ".banner", '[data-row="chat"]'];
+const firstOnPhone = (number, selectors) => selectors.map((each) => onPhone(number, each)).find(Boolean) ?? onPhone(number, ".web");
+
+export const STORIES = [
+  {
+    key: "message",
+    title: "已绑定：收消息缴费",
+    person: "王秀兰",
+    holders: { 1: "王秀兰" },
+    steps: [
+      {
+        ...issue((story) => (story.bound ? `${story.person.name}已在手机上绑定。在「医生工作台」点「开单」。` : "正在打开手机……")),
+        // Whoever is chosen at the desk instead may have to bind first.
+        target: (story) => (story.bound ? one("#issue .primary") : onPhone(1, '[data-key="bind"]') ?? onPhone(1, '[data-row="mini"]')),
+      },
+      {
+        say: (story) =>
+          story.waitedLong
+            ? "消息还没到（也许开着故障）。也可以直接在手机上打开小程序。"
+            : story.bound
+              ? "单已开出，看手机1：消息马上就到。"
+              : "单已开出。还没绑定，收不到消息：请在手机1的小程序里点「绑定」。",
+        panel: "phone1",
+        target: () => onPhone(1, '[data-key="bind"]'),
+        done: (story) => story.saw("message") || story.saw("bill") || story.saw("paying"),
+      },
+      {
+        say: () => "手机1收到「待缴费通知」。点开消息，再点「去缴费」。",
+        panel: "phone1",
+        target: () => firstOnPhone(1, PAY_BUTTONS),
+        done: (story) => story.saw("bill") || story.saw("page") || story.saw("paying"),
+      },
+      paying(1, "核对金额，点「确认支付」。", () => firstOnPhone(1, PAY_BUTTONS)),
+      keypad(1),
+      agree("付好了：手机收到缴费成功消息和就诊指引，三本账一致。接着试试别的故事、拨时钟、开故障。"),
+    ],
+  },
+  {
+    key: "paper",
+    title: "没绑定：扫纸上的码",
+    person: "李大山",
+    holders: { 2: "李大山" },
+    steps: [
+      issue(() => "李大山没有绑定过。在「医生工作台」给他开单，处方会打印出来。"),
+      {
+        say: () => "处方打印好了。点「用手机2扫」。",
+        panel: "desk",
+        target: () => one('[data-scan-with="2"]'),
+        done: (story) => story.saw("page", ({ values }) => values.path.startsWith("/p/")) || story.saw("scanned"),
+        then: "phone2",
+      },
+      paying(2, "在手机2上同意隐私说明，填后四位（他的手机尾号 0005），核对金额后支付。", () => onPhone(2, ".web")),
+      keypad(2),
+      agree("陌生人扫码也付好了：三本账一致，纸上和页面上都没有露出他的全名。"),
+    ],
+  },
+  {
+    key: "refused",
+    title: "合并支付，医院退回一张",
+    person: "王秀兰",
+    holders: { 1: "王秀兰" },
+    steps: [
+      issue(() => "先给王秀兰开第一张单。"),
+      {
+        ...issue(() => "再开第二张，例如「检查检验」。"),
+        done: (story) => story.count("issued") >= 2,
+        fault: "hospital.refuses_confirm",
+        then: "phone1",
+      },
+      paying(1, "医院会拒收其中一张。在手机1上打开小程序，勾选两张，点「合并支付」。", () =>
+        firstOnPhone(1, ['[data-key="merge-pay"]', '[data-key^="merge-"]:not(:checked)', '[data-row="mini"]']),
+      ),
+      keypad(1),
+      agree("医院拒收的一张已原路退回，另一张照常入账，三本账一致。手机上也说了退的是哪一张。"),
+    ],
+  },
+];
