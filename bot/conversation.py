@@ -269,6 +269,7 @@ class Conversation:
 
     async def _asked(self, payer: Payer, question: ChatQuestion) -> str:
         answers = self._services.answers
+        payer = await self._services.patients.joined(payer)
         if question is not ChatQuestion.OWED:
             return await answers.text(payer, question)
         key, owner = f"chat:asking:{payer.id}", secrets.token_hex(8)

@@ -15,16 +15,18 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from bot.conversation import ANSWER_SECONDS
+from bot.wechat.callback import Callback
 from core.due import DueRow
 from core.ids import Ids
 from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
-from core.models import Payer, Payment, PaymentLine
+from core.models import ChatAccountRow, Payer, Payment, PaymentLine
 from core.money import Fen
 from core.payments import Started, StartPayment
-from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType, MessageKind
+from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType, MessageKind, TokenStore
 from core.services import Services
-from runtime.bootstrap import build_services
+from runtime.bootstrap import build_callback, build_services
 from runtime.setup import Setup
 from scheduler.loops import Loop, claim_due, loops
 from simulators.clock import ManualClock
@@ -33,8 +35,9 @@ from simulators.hospital import HospitalSimulator
 from simulators.kit import Deliveries, Request, Response, deliver_one
 from simulators.sms import SmsSimulator
 from simulators.wechat import WechatPlatformSimulator
+from simulators.wechat_push_line import push_one
 from simulators.wechatpay import WechatPaySimulator
-from tests.support.transports import InProcessTransport
+from tests.support.transports import HeldTransport, InProcessTransport
 
 MORNING = datetime(2026, 5, 6, 2, 0, tzinfo=UTC)  # ten o'clock in Shanghai
 PUBLIC_URL = "http://house.test"
@@ -46,6 +49,8 @@ ELDER, LABOURER = "P10001", "P10005"
 METHOD = "wechatpay/miniprogram/wechat"
 TEMPLATE_FIELDS = {"thing1": "项目", "amount2": "金额", "thing3": "提示"}
 STEPS_MAX = 2000
+PUSH_TOKEN = "tokenOfTheHouse"
+PUSH_AES_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 
 
 def seeded_bytes(seed: str) -> Callable[[int], bytes]:
@@ -80,6 +85,9 @@ class House:
     sms: SmsSimulator
     services: Services
     setup: Setup
+    tokens: TokenStore
+    transport: HeldTransport
+    callback: Callback | None = field(init=False, default=None)  # once the chat is open
     institution_id: UUID = field(init=False)
     site_id: UUID = field(init=False)
     merchant_account_id: UUID = field(init=False)
@@ -101,13 +109,17 @@ class House:
         chat = WechatPlatformSimulator(clock=clock, faults=faults, seed=seed)
         phones = SmsSimulator(clock=clock, faults=faults, seed=seed)
         ids = Ids(clock, seeded_bytes(f"ids/{seed}"))
+        tokens = MemoryTokenStore(clock=clock)
+        transport = HeldTransport(
+            InProcessTransport({PAY_URL: pay, HIS_URL: hospital, CHAT_URL: chat, SMS_URL: phones})
+        )
         keyring = Keyring(current="k1", keys={"k1": b"1" * 32}, lookup_key=b"2" * 32)
         services = build_services(
             clock=clock,
             ids=ids,
             keyring=keyring,
-            transport=InProcessTransport({PAY_URL: pay, HIS_URL: hospital, CHAT_URL: chat, SMS_URL: phones}),
-            tokens=MemoryTokenStore(clock=clock),
+            transport=transport,
+            tokens=tokens,
             limiter=MemoryLimiter(clock=clock),
             background=NoBackground(),
             public_url=PUBLIC_URL,
@@ -128,6 +140,8 @@ class House:
             sms=phones,
             services=services,
             setup=Setup(ids, keyring),
+            tokens=tokens,
+            transport=transport,
         )
         await house._furnish(settings or {})
         if sms:
@@ -246,6 +260,66 @@ class House:
         )
         return bound.patient_id
 
+    # ------------------------------------------------------------ the chat
+
+    async def open_chat(
+        self, *, mode: str = "safe", answer_seconds: float = ANSWER_SECONDS, **params: str
+    ) -> ChatAccountRow:
+        """From now on the platform pushes what people do in the official account's chat."""
+        row = await self.set_params(
+            connection="own", push_token=PUSH_TOKEN, push_aes_key=PUSH_AES_KEY, push_mode=mode, **params
+        )
+        self.callback = self.new_callback(answer_seconds=answer_seconds)
+        self.chat.set_callback(
+            self.service_app_id,
+            url=f"{PUBLIC_URL}/wx/{row.callback_token}",
+            token=PUSH_TOKEN,
+            aes_key=PUSH_AES_KEY,
+            mode=mode,
+            check=False,
+        )
+        return row
+
+    def new_callback(self, *, answer_seconds: float = ANSWER_SECONDS) -> Callback:
+        """What another web process would have: the same database and store, a memory of its own."""
+        return build_callback(
+            self.services, transport=self.transport, tokens=self.tokens, answer_seconds=answer_seconds
+        )
+
+    async def set_params(self, **params: str) -> ChatAccountRow:
+        """Change params of the official account."""
+        keyring = self.services.outside.keyring
+        row = await ChatAccountRow.get(app_id=self.service_app_id, institution_id=self.institution_id)
+        there = keyring.decrypt_json(row.params_enc, place="chat_account.params")
+        row.params_enc = keyring.encrypt_json({**there, **params}, place="chat_account.params")
+        await row.save(update_fields=["params_enc"])
+        return row
+
+    async def receive_push(self, url: str, request: Request, *, callback: Callback | None = None) -> Response:
+        """What the chat platform pushes to us, without a socket."""
+        token, query = urlsplit(url).path.rpartition("/")[2], urlsplit(url).query
+        at = callback or self.callback
+        assert at is not None
+        if request.method == "GET":
+            said, handled = await at.check(token, query), ""
+        else:
+            answer = await at.push(token, query, request.body, request.headers.get("content-type", ""))
+            said, handled = answer.acknowledgement, answer.handled
+        headers = {"content-type": said.content_type} | ({"zhenfu-handled": handled} if handled else {})
+        return Response(status=said.status, headers=headers, body=said.body)
+
+    async def push(self) -> int:
+        """Deliver every push that is due, one after the other; how many there were."""
+        count = 0
+        while await push_one(self.chat, self.receive_push):
+            count += 1
+        return count
+
+    def said(self, user: str) -> list[str]:
+        """What the official account has written to this person in the chat: replies and customer messages."""
+        entries = self.chat.thread(user, self.service_app_id)
+        return [entry["text"] for entry in entries if entry["author"] == "account" and entry["via"] != "template"]
+
     # ------------------------------------------------------------ paying
 
     def bill(self, his_patient_id: str = ELDER, total_fen: int = 8650, **changes: Any) -> str:
@@ -290,6 +364,8 @@ class House:
         for simulator in (self.pay, self.his):
             while await deliver_one(simulator, self.receive):
                 moved = True
+        if self.callback is not None and await self.push():
+            moved = True
         for loop in self.loops():
             for row in await self._claim(loop):
                 moved = True
@@ -307,6 +383,8 @@ class House:
 
         moments = [await next_due_at(loop) for loop in self.loops()]
         deliveries: list[Deliveries] = [self.pay.deliveries, self.his.deliveries]
+        if self.callback is not None:
+            deliveries.append(self.chat.deliveries)
         moments += [pile.next_due_at() for pile in deliveries]
         return min((moment for moment in moments if moment is not None), default=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -96,3 +97,36 @@ class WatchedTransport:
             alter, self._alter = self._alter, None
             return alter(reply)
         return reply
+
+
+class HeldTransport:
+    """Another transport, whose requests to one address wait until they are let go: a slow counterparty."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.sent: list[str] = []  # paths of all requests to the address that is or was held
+        self.most_at_once = 0
+        self._under_way = 0
+        self._address: str | None = None
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def hold(self, address: str) -> None:
+        """From now on, until `let_go`; the requests are carried out afterwards."""
+        self._address = address
+        self._free.clear()
+
+    def let_go(self) -> None:
+        self._free.set()
+
+    async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply:
+        if self._address is None or not request.url.startswith(self._address):
+            return await self.inner.send(request, deadline_seconds=deadline_seconds)
+        self.sent.append(request.url.removeprefix(self._address).partition("?")[0])
+        self._under_way += 1
+        self.most_at_once = max(self.most_at_once, self._under_way)
+        try:
+            await self._free.wait()
+            return await self.inner.send(request, deadline_seconds=deadline_seconds)
+        finally:
+            self._under_way -= 1
