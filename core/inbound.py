@@ -26,6 +26,7 @@ from core.ports import (
     HospitalEvent,
     HospitalEventKind,
     HospitalSite,
+    LinkRequest,
     MerchantAccount,
     Notice,
     Unverified,
@@ -95,6 +96,18 @@ class Inbounds:
         if stored is not None:
             self.outside.background.start("inbound", lambda: self._work_one(stored, site.institution_id))
         return hospital.acknowledge(accepted=True)
+
+    async def read_link_request(
+        self, token: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[HospitalSite, LinkRequest | Unverified]:
+        """A HIS asks at /his/v1/bill-links/<token> for a paper's address. Raises NotFound for nobody's token."""
+        site = await self.institutions.site_by_event_token(token)
+        asked = await self.outside.hospitals[site.adapter].read_link_request(
+            site, headers, body, self.outside.clock.now()
+        )
+        if isinstance(asked, Unverified):
+            await self._keep_unverified(HOSPITAL, site.id, body, asked.reason)
+        return site, asked
 
     def _evidence(self, account: MerchantAccount, notice: Notice) -> dict[str, Any] | None:
         """What the notice says, as it will be applied; a notice that is no proof only makes us ask."""

@@ -90,6 +90,17 @@ class PaperView:
     others: tuple[ShownBill, ...] = ()  # unpaid bills of the same visit
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrintedPaper:
+    """What stands on a label: no more than anybody may see who finds the paper."""
+
+    hospital: str
+    url: str
+    his_bill_id: str
+    masked_name: str
+    issued_on: date | None
+
+
 @dataclass(frozen=True, slots=True)
 class Papers:
     outside: Outside
@@ -119,6 +130,28 @@ class Papers:
             self.outside.clock.now(),
         )
         return token
+
+    async def printed(self, site: HospitalSite, his_bill_id: str) -> PrintedPaper:
+        """What a label of ours says, with an address of the kind that this institution uses.
+
+        Raises NotFound where papers are off or the HIS has no such bill, HospitalUnavailable.
+        """
+        profile = await self.institutions.profile(site.institution_id)
+        if profile.settings.paper_code is PaperCode.OFF:
+            raise NotFound(reason="paper")
+        if profile.settings.paper_code is PaperCode.HIS_MAKES:
+            key = self.outside.hospitals[site.adapter].paper_key(site)
+            token = paper_token(key, profile.code, site.branch, his_bill_id)
+        else:
+            token = await self.link(site, his_bill_id, origin=profile.settings.paper_code)
+        bill, person = await self._ask(await self.read(token))
+        return PrintedPaper(
+            hospital=profile.name_zh,
+            url=self.url(token),
+            his_bill_id=his_bill_id,
+            masked_name=mask_name(person.name),
+            issued_on=_day(bill),
+        )
 
     def url(self, token: str) -> str:
         return f"{self.outside.public_url}/p/{token}"

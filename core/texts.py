@@ -410,3 +410,10 @@ def message_fields(kind: MessageKind, values: Mapping[str, Any], *, language: st
     elif kind is MessageKind.PHONE_CODE:
         fields["code"] = str(values.get("code", ""))
     return fields
+
+
+LABEL_TEXTS: dict[str, dict[str, str]] = {
+    "title": {"zh": "门诊缴费", "en": "Outpatient fees"},
+    "scan": {"zh": "微信扫码缴费", "en": "Scan in WeChat to pay"},
+}
+"""On the label that is stuck to a paper prescription."""

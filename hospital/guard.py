@@ -30,6 +30,8 @@ from core.ports import (
     HospitalPatient,
     HospitalSite,
     Identifier,
+    LinkRefusal,
+    LinkRequest,
     LockGrant,
     LockOrder,
     LockState,
@@ -116,6 +118,16 @@ class GuardedHospital:
 
     def acknowledge(self, *, accepted: bool) -> Acknowledgement:
         return self._hospital.acknowledge(accepted=accepted)
+
+    async def read_link_request(
+        self, site: HospitalSite, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> LinkRequest | Unverified:
+        return await self._hospital.read_link_request(site, headers, body, now)
+
+    def answer_link_request(
+        self, site: HospitalSite, headers: Mapping[str, str], said: Mapping[str, str] | LinkRefusal, now: datetime
+    ) -> Acknowledgement:
+        return self._hospital.answer_link_request(site, headers, said, now)
 
     async def check(self, site: HospitalSite) -> str:
         """An operator's question goes through whatever the breaker and the maintenance hours say."""

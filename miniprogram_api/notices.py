@@ -51,19 +51,20 @@ def blueprint(room: Room) -> Blueprint:
     @notices.post("/n/<token:str>")
     async def channel_notice(request: ApiRequest, token: str) -> HTTPResponse:
         with gate.enter(path_text(token)):
-            return _acknowledged(
+            return acknowledged(
                 await room.running.finish(inbounds.receive_notice(token, lower_case_headers(request), request.body))
             )
 
     @notices.post("/his/v1/events/<token:str>")
     async def hospital_event(request: ApiRequest, token: str) -> HTTPResponse:
         with gate.enter(path_text(token)):
-            return _acknowledged(
+            return acknowledged(
                 await room.running.finish(inbounds.receive_event(token, lower_case_headers(request), request.body))
             )
 
     return notices
 
 
-def _acknowledged(answer: Acknowledgement) -> HTTPResponse:
-    return raw(answer.body, status=answer.status, content_type=answer.content_type)
+def acknowledged(answer: Acknowledgement) -> HTTPResponse:
+    """A counterparty's message, answered in its own form."""
+    return raw(answer.body, status=answer.status, content_type=answer.content_type, headers=dict(answer.headers))

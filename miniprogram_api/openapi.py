@@ -447,6 +447,18 @@ OPERATIONS: tuple[Operation, ...] = (
         path_values=_TOKEN,
     ),
     Operation(
+        method="post",
+        path="/his/v1/bill-links/{token}",
+        id="bill_link",
+        tag="notices",
+        summary="The HIS asks for the address on a bill's paper; answered in the HIS's own form, signed",
+        answers={200: None},
+        own_refusals=True,
+        errors=("not_found", "body_too_large", "too_many_requests", "internal_error"),
+        signed_in=False,
+        path_values=_TOKEN,
+    ),
+    Operation(
         method="get",
         path="/health/live",
         id="live",

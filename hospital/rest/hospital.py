@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from core.clock import Clock
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.ports import (
@@ -19,6 +21,8 @@ from core.ports import (
     HospitalPatient,
     HospitalSite,
     Identifier,
+    LinkRefusal,
+    LinkRequest,
     LockGrant,
     LockOrder,
     LockState,
@@ -27,7 +31,7 @@ from core.ports import (
 )
 from hospital.rest import mapping
 from hospital.rest.client import RestClient
-from hospital.rest.signing import SeenNonces, event_problem, read_keys
+from hospital.rest.signing import LINKS_PATH, SeenNonces, answer_headers, event_problem, read_keys
 from wire.http import Transport
 
 PARAMS = ("key_id", "secret", "other_key_id", "other_secret", "paper_key")
@@ -54,6 +58,7 @@ class RestHospital:
         seen_nonces: SeenNonces | None = None,
     ) -> None:
         self.client = RestClient(transport, clock, nonce)
+        self._nonce = nonce
         self._clock = clock
         self._seen_nonces = seen_nonces or SeenNonces()
 
@@ -186,6 +191,26 @@ class RestHospital:
         if accepted:
             return Acknowledgement(status=200, body=b'{"outcome":"ok"}')
         return Acknowledgement(status=401, body=b'{"outcome":"refused","code":"EVENT_NOT_ACCEPTED"}')
+
+    async def read_link_request(
+        self, site: HospitalSite, headers: Mapping[str, str], body: bytes, now: datetime
+    ) -> LinkRequest | Unverified:
+        """The same request again is answered again, so a nonce is not remembered: only its HIS can read the answer."""
+        problem = event_problem(read_keys(site.params), headers, body=body, now=now, target=LINKS_PATH)
+        return Unverified(reason=problem) if problem else mapping.read_link_request(body)
+
+    def answer_link_request(
+        self, site: HospitalSite, headers: Mapping[str, str], said: Mapping[str, str] | LinkRefusal, now: datetime
+    ) -> Acknowledgement:
+        """Signed, so that nobody puts another address on a paper; only a refused signature is answered without one."""
+        if isinstance(said, LinkRefusal):
+            body = orjson.dumps({"outcome": "refused", "code": said.value})
+            if said is LinkRefusal.NOT_ACCEPTED:
+                return Acknowledgement(status=401, body=body)
+        else:
+            body = orjson.dumps({"outcome": "ok", **said})
+        signed = answer_headers(read_keys(site.params), headers, status=200, nonce=self._nonce(), now=now, body=body)
+        return Acknowledgement(status=200, body=body, headers=signed)
 
     def opens_at(self, site: HospitalSite) -> datetime | None:
         """Whoever guards this adapter knows better."""

@@ -28,6 +28,7 @@ from core.ports import (
     HospitalSite,
     Identifier,
     IdentifierType,
+    LinkRequest,
     LockGrant,
     LockOrder,
     LockState,
@@ -71,6 +72,8 @@ FINAL_REFUSALS: Mapping[str, frozenset[str]] = {
     "ping": frozenset(),
 }
 """The closed list: per operation, the codes that prove that nothing was done and nothing will be."""
+
+BILL_ID_LENGTH_MAX = 128
 
 OPERATIONS = frozenset(FINAL_REFUSALS)
 
@@ -459,4 +462,17 @@ def read_event_body(body: bytes) -> HospitalEvent:
         his_bill_id=text(fields, "bill_id"),
         his_patient_id=text(fields, "patient_id"),
         happened_at=moment(fields, "happened_at"),
+    )
+
+
+def read_link_request(body: bytes) -> LinkRequest:
+    """What a verified request for an address asks; without a bill number that we can keep, an empty one."""
+    fields = read_object(body) or {}
+    his_bill_id = text(fields, "bill_id")
+    is_usable = len(his_bill_id) <= BILL_ID_LENGTH_MAX and his_bill_id.isprintable()
+    return LinkRequest(
+        his_bill_id=his_bill_id if is_usable else "",
+        label=flag(fields, "label", default=False),
+        name=text(fields, "name"),
+        issued_at=moment(fields, "issued_at"),
     )

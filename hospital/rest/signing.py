@@ -20,6 +20,7 @@ from core.errors import ConfigurationError
 
 API_PREFIX = "/zhenfu/v1/"
 EVENTS_PATH = "/his/v1/events"
+LINKS_PATH = "/his/v1/bill-links"
 CLOCK_SKEW_SECONDS_MAX = 300
 SECRET_CHARACTERS_MIN = 32
 NONCES_MAX = 100_000
@@ -92,6 +93,23 @@ def request_headers(keys: Keys, *, target: str, nonce: str, now: datetime, body:
     }
 
 
+def answer_headers(
+    keys: Keys, request: Mapping[str, str], *, status: int, nonce: str, now: datetime, body: bytes
+) -> dict[str, str]:
+    """The four headers of our answer, made with the key of the request that it answers."""
+    timestamp = str(int(now.timestamp()))
+    secret = keys.find(request["zhenfu-key"])
+    assert secret is not None  # the request was verified with it
+    return {
+        "Zhenfu-Key": request["zhenfu-key"],
+        "Zhenfu-Timestamp": timestamp,
+        "Zhenfu-Nonce": nonce,
+        "Zhenfu-Signature": sign_answer(
+            secret, status=status, request_nonce=request["zhenfu-nonce"], timestamp=timestamp, nonce=nonce, body=body
+        ),
+    }
+
+
 def answer_problem(
     keys: Keys, headers: Mapping[str, str], *, status: int, request_nonce: str, body: bytes, now: datetime
 ) -> str:
@@ -110,15 +128,20 @@ def answer_problem(
     return _compare(expected, headers) or _clock_problem(headers, now)
 
 
-def event_problem(keys: Keys, headers: Mapping[str, str], *, body: bytes, now: datetime) -> str:
-    """Why this event's sender is not proven, or an empty text. Header names in lower case."""
+def event_problem(
+    keys: Keys, headers: Mapping[str, str], *, body: bytes, now: datetime, target: str = EVENTS_PATH
+) -> str:
+    """Why the sender of this event (or, with LINKS_PATH, request) is not proven, or an empty text.
+
+    Header names in lower case. What is signed for one path proves nothing at the other.
+    """
     secret, problem = _secret_of(keys, headers)
     if problem:
         return problem
     expected = sign_request(
         secret,
         method="POST",
-        target=EVENTS_PATH,
+        target=target,
         timestamp=headers["zhenfu-timestamp"],
         nonce=headers["zhenfu-nonce"],
         body=body,

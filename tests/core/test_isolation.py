@@ -20,7 +20,16 @@ from core.evidence import Evidence, refund_evidence
 from core.models import Message, Payment, StaffCase
 from core.money import Fen
 from core.paper import PaperStage
-from core.ports import HospitalPatient, Identifier, IdentifierType, MessageKind, RefundState, RefundTrade, Scene
+from core.ports import (
+    HospitalPatient,
+    Identifier,
+    IdentifierType,
+    MessageKind,
+    RefundState,
+    RefundTrade,
+    Scene,
+    Unverified,
+)
 from core.services import Services
 from core.states import LineStatus, PaymentStatus, ProofKind
 from core.tenancy import across_institutions, scoped
@@ -277,6 +286,10 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     assert not (await services.patients.access(here, stranger.id, opened)).is_bound
     assert (await services.papers.look(paper, stranger)).patient_id == opened
     assert await services.papers.by_barcode(stranger, paper.his_bill_id) != token
+    assert (await services.papers.printed(site, paper.his_bill_id)).url == services.papers.url(token)
+    event_token = house.his.events_url.rpartition("/")[2]
+    _, asked = await services.inbounds.read_link_request(event_token, {}, b"{}")
+    assert isinstance(asked, Unverified)
     await services.consents.required(stranger, ConsentKind.PERSONAL, version="1")
     assert await services.consents.phone(stranger) == "19900000099"
     assert len(await services.consents.given(stranger)) == 2
