@@ -77,6 +77,7 @@ def test_numbers_come_as_numbers_and_as_texts(write: Any) -> None:
         ({"MsgType": "event", "Event": "CLICK", "EventKey": "bills"}, KIND.MENU, "bills"),
         ({"MsgType": "subscribe"}, KIND.MEDIA, ""),  # a message type, not the event of that name
         ({"Content": None}, KIND.TEXT, ""),
+        ({"Content": 1234}, KIND.TEXT, "1234"),
     ],
 )
 def test_kinds(values: dict[str, Any], kind: ChatEventKind, text: str) -> None:
@@ -180,6 +181,12 @@ def test_halves_of_surrogate_pairs_and_control_characters_do_no_harm() -> None:
     json.dumps(event.event_id + event.text, ensure_ascii=False).encode()
 
 
+@pytest.mark.parametrize("content", [True, None, 1.5, ["a"], {"a": "b"}])
+def test_what_is_no_text_is_none(content: Any) -> None:
+    event = accepted(json.dumps(a_document() | {"Content": content}).encode()).event
+    assert (event.kind, event.text) == (KIND.TEXT, "")
+
+
 def test_raw_control_characters_in_json_are_a_text_too() -> None:
     body = as_json(a_document(Content="one two")).replace(b"one two", b"one\n\x08two\xff")
     assert accepted(body).event.text == "one\n\x08two\ufffd"
@@ -225,6 +232,11 @@ def test_an_event_is_known_by_person_second_and_what_it_is_about() -> None:
         {"EventKey": "k5", "MsgID": None},
     ):
         assert id_of(an_event("CLICK", **base | change)) != first
+
+
+def test_a_number_alone_does_not_make_two_events_one() -> None:
+    one, other = (an_event("CLICK", EventKey=key, MsgId=5) for key in "ab")
+    assert id_of(one) != id_of(other)
 
 
 def test_two_messages_that_ended_in_one_second_are_two_events() -> None:
