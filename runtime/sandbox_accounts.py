@@ -42,10 +42,10 @@ TEMPLATES: Mapping[MessageKind, tuple[str, Mapping[str, tuple[str, str]]]] = {
 """Each kind's template as an operator would choose it: key → label on the phone, and our field in it."""
 
 TEXTS: Mapping[MessageKind, tuple[str, tuple[str, ...]]] = {
-    MessageKind.NEW_BILL: ("您有一笔{1}待缴费，金额{2}。请打开微信公众号查看。", ("title", "amount")),
-    MessageKind.PAID: ("您的{1}已缴费，金额{2}。", ("title", "amount")),
-    MessageKind.REFUSED_RETURNED: ("您的{1}医院未入账，{2}将原路退回。", ("title", "amount")),
-    MessageKind.REFUND_ARRIVED: ("您的{1}退款{2}已退回。", ("title", "amount")),
+    MessageKind.NEW_BILL: ("您有一笔{1}待缴费，金额{2}元。请打开微信公众号查看。", ("title", "amount")),
+    MessageKind.PAID: ("您的{1}已缴费，金额{2}元。", ("title", "amount")),
+    MessageKind.REFUSED_RETURNED: ("您的{1}医院未入账，{2}元将原路退回。", ("title", "amount")),
+    MessageKind.REFUND_ARRIVED: ("您的{1}退款{2}元已退回。", ("title", "amount")),
     MessageKind.PHONE_CODE: ("验证码{1}，5分钟内有效。请勿告诉他人。", ("code",)),
 }
 """The text messages' templates, approved by the platform, and our field in each variable."""
@@ -89,6 +89,8 @@ class SandboxAccounts:
             params={
                 "secret": self.service.secret,
                 "base_url": self.wechat_url,
+                "open_base_url": self.wechat_url,
+                "connection": "own",
                 "miniprogram_app_id": self.miniprogram.app_id,
                 "push_token": PUSH_TOKEN,
                 "push_aes_key": PUSH_AES_KEY,

@@ -278,7 +278,7 @@ class Post:
                 request.method,
                 URL(url, encoded=True),
                 headers=request.headers,
-                data=request.body,
+                data=request.body or None,
                 allow_redirects=False,
             ) as answer:
                 return Response(

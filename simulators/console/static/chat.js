@@ -76,9 +76,9 @@ export class Chat {
   #bubble(entry) {
     const { phone } = this;
     if (entry.kind === "voice") {
-      return h("div", { class: "bubble voice" }, h("i", { "aria-hidden": "true" }, "🔊"), `语音：${entry.text}`);
+      return h("div", { class: "bubble voice" }, `语音：${entry.text}`);
     }
-    if (entry.kind === "image") return h("div", { class: "bubble photo" }, "📷 处方照片");
+    if (entry.kind === "image") return h("div", { class: "bubble photo" }, "处方照片");
     if (entry.kind === "news") {
       return entry.items.map((item) =>
         h(
@@ -163,7 +163,7 @@ export class Chat {
       return;
     }
     if (menu.length && !this.writing) {
-      replace(this.foot, this.#toggle("⌨", "打字"), menu.map((button) => this.#menuButton(button)));
+      replace(this.foot, this.#toggle("写", "打字"), menu.map((button) => this.#menuButton(button)));
       return;
     }
     const input = h("input", { "aria-label": "写消息", placeholder: "例如：缴费", "data-key": "chat-input", maxlength: 600, enterkeyhint: "send" });
@@ -189,8 +189,8 @@ export class Chat {
         },
         input,
         h("button", { type: "submit", class: "chat-send" }, "发送"),
-        h("button", { type: "button", class: "chat-extra", "aria-label": "把这句话当语音说", on: { click: () => send("chat/speak") } }, "🎤"),
-        h("button", { type: "button", class: "chat-extra", "aria-label": "发处方照片", on: { click: () => this.#do("chat/photo") } }, "📷"),
+        h("button", { type: "button", class: "chat-extra", "aria-label": "把这句话当语音说", on: { click: () => send("chat/speak") } }, "语音"),
+        h("button", { type: "button", class: "chat-extra", "aria-label": "发处方照片", on: { click: () => this.#do("chat/photo") } }, "照片"),
       ),
     );
   }
