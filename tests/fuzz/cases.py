@@ -65,14 +65,15 @@ class Fuzz:
 
     def run(self, first: int, count: int) -> Findings:
         """Raises Broken, which names the case and the seed."""
-        started = time.perf_counter()
-        for number in range(first, first + count):
-            try:
+        started, number = time.perf_counter(), first
+        try:
+            for number in range(first, first + count):
                 self._run_one(number)
-            except Exception as error:
-                raise Broken(f"seed {self.findings.seed}, case {number}: {type(error).__name__}: {error}") from error
-        self.findings.cases += count
-        self.findings.seconds += time.perf_counter() - started
+                self.findings.cases += 1
+        except Exception as error:
+            raise Broken(f"seed {self.findings.seed}, case {number}: {type(error).__name__}: {error}") from error
+        finally:
+            self.findings.seconds += time.perf_counter() - started
         return self.findings
 
     def _run_one(self, number: int) -> None:

@@ -14,6 +14,7 @@ CASES = 10_000
 SEED = 20260506
 
 
+@pytest.mark.timeout(300)
 def test_nothing_that_arrives_breaks_a_reader(capsys: pytest.CaptureFixture[str]) -> None:
     findings = Fuzz(SEED).run(0, CASES)
     assert findings.cases == CASES
