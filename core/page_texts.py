@@ -340,9 +340,6 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "{time}在{way}同意，说明版本 {version}",
         "en": "Agreed {time}, {way}, notice version {version}",
     },
-    "way_h5": {"zh": "公众号页面", "en": "on these pages"},
-    "way_miniprogram": {"zh": "小程序", "en": "in the mini program"},
-    "way_chat": {"zh": "聊天", "en": "in the chat"},
     "withdraw": {"zh": "撤回同意", "en": "Withdraw"},
     "withdraw_personal_text": {
         "zh": "撤回后：解除所有就诊人，关闭打开过的处方，不再发短信。已付的款和退款照常处理。",
@@ -375,6 +372,13 @@ IDENTIFIER_TEXTS: Mapping[str, Mapping[str, str]] = {
     "birth_certificate": {"zh": "出生医学证明", "en": "Birth certificate"},
 }
 """Documents as the form names them, the most usual first."""
+
+WAY_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "h5": {"zh": "公众号页面", "en": "on these pages"},
+    "miniprogram": {"zh": "小程序", "en": "in the mini program"},
+    "chat": {"zh": "聊天", "en": "in the chat"},
+}
+"""Where somebody agreed."""
 
 NOTICE_PARTS = ("notice_by", "notice_what", "notice_why", "notice_long", "notice_withdraw", "notice_child")
 """What the privacy notice says, in this order."""

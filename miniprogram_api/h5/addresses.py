@@ -11,7 +11,7 @@ from miniprogram_api.requests import ApiRequest
 LENGTH_MAX = 1500
 """A cookie holds 4,096 bytes; instead of a longer address the institution's first page is opened."""
 
-ACTIONS = frozenset({"back", "cancel", "code", "consent", "factor", "pay", "remove", "sms", "state", "withdraw"})
+ACTIONS = frozenset({"back", "cancel", "code", "consent", "factor", "pay", "sms", "state", "withdraw"})
 """Last parts of paths that only act: their page is the path without it."""
 
 _PAGE = re.compile(r"/[hp]/[A-Za-z0-9._~%!$&'()*+,;=:@?-][A-Za-z0-9._~%!$&'()*+,;=:@/?-]*")

@@ -12,7 +12,7 @@ from uuid import UUID
 from sanic import Blueprint
 from sanic.response import HTTPResponse, redirect
 
-from core.errors import BillNotPayable, HospitalUnavailable, NotFound
+from core.errors import BillNotPayable, HospitalUnavailable, NotFound, PlatformUnavailable
 from core.patients import BoundPatient
 from core.states import PaymentStatus
 from miniprogram_api import views
@@ -107,7 +107,7 @@ async def _list(pages: Pages, request: ApiRequest, visit: Visit, template: str, 
 
 async def _overview(pages: Pages, request: ApiRequest, visit: Visit) -> Overview:
     lists, waits = pages.room.lists, tickets(request)
-    patients = await pages.room.services.patients.bound(visit.payer)
+    patients = await _patients(pages, visit)
     others = await lists.paid_for_others(visit.session, [patient.patient_id for patient in patients])
     chosen = _chosen(request, patients)
     if chosen is None:
@@ -127,6 +127,21 @@ async def _overview(pages: Pages, request: ApiRequest, visit: Visit) -> Overview
             *([paid.ticket] if paid.ticket else []),
         ],
     )
+
+
+async def _patients(pages: Pages, visit: Visit) -> list[BoundPatient]:
+    """Whom this person has bound here or, as far as the platform tells who he is, in the hospital's other accounts."""
+    services = pages.room.services
+    found = await services.patients.bound(visit.payer)
+    if found or visit.payer.union_lookup:
+        return found
+    try:
+        payer = await pages.room.running.in_time(
+            pages.room.wait_seconds, services.patients.joined(visit.payer), late=PlatformUnavailable()
+        )
+    except PlatformUnavailable:
+        return found
+    return await services.patients.bound(payer)
 
 
 async def _unpaid(

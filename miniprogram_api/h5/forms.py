@@ -7,6 +7,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from core.errors import InvalidRequest, ZhenfuError
 from miniprogram_api.requests import ApiRequest
@@ -81,3 +82,11 @@ def number_of(request: ApiRequest, name: str, *, most: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or int(text) > most:
         raise InvalidRequest(field=name, problem="has the wrong form")
     return int(text)
+
+
+def uuid_of(request: ApiRequest, name: str) -> UUID:
+    """Raises InvalidRequest."""
+    try:
+        return UUID(text_of(request, name))
+    except ValueError:
+        raise InvalidRequest(field=name, problem="has the wrong form") from None

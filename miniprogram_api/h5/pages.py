@@ -17,6 +17,9 @@ from miniprogram_api.requests import ApiRequest
 from miniprogram_api.room import Room
 from miniprogram_api.running import Asking
 
+WAY = "h5"
+"""How consents come about here."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pages:

@@ -17,12 +17,11 @@ from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.bills import bill_values, own_payment
 from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.forms import is_ticked, text_of
-from miniprogram_api.h5.pages import Pages
+from miniprogram_api.h5.pages import WAY, Pages
 from miniprogram_api.requests import ApiRequest
 from miniprogram_api.room import tickets
 from miniprogram_api.running import Asking
 
-WAY = "h5"
 TEMPLATES = {
     PaperStage.CONSENT: "paper_consent.html",
     PaperStage.FACTOR: "paper_factor.html",

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sanic.response import HTTPResponse, html
 
 from core.institutions import Profile
-from core.page_texts import page_text
+from core.page_texts import NOTICE_PARTS, page_text
 from miniprogram_api.h5.addresses import page_of
 from miniprogram_api.h5.assets import Assets
 from miniprogram_api.h5.looks import look_of
@@ -99,6 +99,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    made.globals["notice_parts"] = NOTICE_PARTS
     made.filters["part"] = partial(quote, safe="")
     made.filters["branch"] = lambda branch: quote(branch, safe="") or NO_BRANCH
     return made

@@ -15,8 +15,8 @@ from core.institutions import Profile
 from core.page_texts import page_text
 from core.texts import ERRORS, error_text
 from miniprogram_api.errors import STATUS
-from miniprogram_api.h5 import bills, entrance, papers, payments
-from miniprogram_api.h5.addresses import is_page, page_of
+from miniprogram_api.h5 import bills, binding, entrance, papers, payments, people, scanning
+from miniprogram_api.h5.addresses import page_of
 from miniprogram_api.h5.assets import Assets
 from miniprogram_api.h5.door import Door
 from miniprogram_api.h5.forms import Forms, StaleForm
@@ -37,7 +37,7 @@ class Site:
     blueprints: Sequence[Blueprint]
 
     def shows(self, path: str) -> bool:
-        return is_page(path) or path.startswith("/h5/")
+        return path.startswith(("/h/", "/p/", "/h5/"))
 
     async def answer(self, request: ApiRequest, exception: Exception) -> HTTPResponse:
         """Any exception as a page: never blank, never in a computer's words."""
@@ -90,5 +90,5 @@ def build_site(room: Room, *, session_key: bytes) -> Site:
     renderer = Renderer(assets)
     forms = Forms.of_secret(room.services.outside.public_url, session_key)
     pages = Pages(room=room, renderer=renderer, door=Door(room, forms, renderer))
-    parts = [part.blueprint(pages) for part in (papers, bills, payments)]
+    parts = [part.blueprint(pages) for part in (papers, bills, payments, scanning, binding, people)]
     return Site(pages=pages, blueprints=[entrance.blueprint(pages, assets, forms), *parts])

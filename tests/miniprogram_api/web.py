@@ -174,13 +174,15 @@ class Web:
     async def post(self, address: str, fields: Mapping[str, str], **headers: str) -> Page:
         return await self._go("POST", address, fields, **headers)
 
-    async def submit(self, page: Page, ending: str, *, tick: bool = True, press: int = 0, **values: str) -> Page:
-        """Fill in the form whose address ends so, tick its boxes, and press a button."""
+    async def submit(
+        self, page: Page, ending: str, values: Mapping[str, str] | None = None, *, tick: bool = True, **named: str
+    ) -> Page:
+        """Fill in the form whose address ends so, tick its boxes, and press its first button."""
         form = page.form(ending)
         assert form.method == "post"
-        fields = {**form.fields, **values}
+        fields = {**form.fields, **(values or {}), **named}
         fields |= dict.fromkeys(form.ticks, "yes") if tick else {}
-        name, value, _ = form.buttons[press]
+        name, value, _ = form.buttons[0]
         if name:
             fields[name] = value
         return await self.post(urljoin(page.path, form.action), fields)

@@ -1,6 +1,14 @@
-/* Asks how a payment stands until it has changed, then shows its page anew. Without scripts the page refreshes. */
+/* Asks how a payment stands until it has changed, then shows its page anew; sends a form that waits once more.
+   Without scripts the page refreshes, and the form has a button. */
 (function () {
   "use strict";
+  var form = document.getElementById("again");
+  if (form) {
+    window.setTimeout(function () {
+      form.submit();
+    }, 2000);
+    return;
+  }
   var payment = document.getElementById("payment");
   if (!payment || !window.fetch) {
     return;
