@@ -48,6 +48,7 @@ class Day:
     outages: int  # how often the database restarts
     forgettings: int  # how often Redis is emptied
     revivals: float  # how often the channel lets a closed order be paid all the same
+    chats: float  # how often somebody asks in the chat about a visit
     strangers: float  # how often a bill is paid by somebody who has only the paper
     paper_code: str
     paper_factor: str
@@ -88,6 +89,7 @@ class Day:
             outages=draw.choice((0, 0, 0, 1, 2)),
             forgettings=draw.choice((0, 0, 1, 3)),
             revivals=draw.choice((0.0, 0.0, 0.3)),
+            chats=draw.choice((0.0, 0.5, 1.0)),
             strangers=draw.choice((0.0, 0.3, 0.6)),
             paper_code=draw.choice(("his_makes", "his_asks", "barcode")),
             paper_factor=draw.choice(("last_four", "last_four", "none")),

@@ -25,6 +25,7 @@ from core.services import Services
 from simulators.faults import chance
 from simulators.hospital_books import Refusal
 from tests.crash.asking import TRIES_MAX, Asker, GaveUp
+from tests.crash.chats import chat
 from tests.crash.papers import Paper
 from tests.crash.world import MCHID, Phone, World
 
@@ -57,6 +58,9 @@ async def _visit(world: World, number: int, draw: random.Random) -> None:
             group.create_task(_pay(world, first, patient, wanted, draw, key))
             if draw.random() < world.day.rivals:  # a relative, or the same person on another device
                 group.create_task(_pay(world, draw.choice(payers), patient, wanted, draw, f"{key}b"))
+        for question in range(3):
+            if draw.random() < world.day.chats:
+                group.create_task(_ask_in_chat(world, draw.choice(payers).name, draw, f"visit{number}.chat{question}"))
         for bill in bills:
             if draw.random() < world.day.meddling:
                 group.create_task(_meddle(world, bill, draw))
@@ -100,6 +104,11 @@ async def _pay(world: World, phone: Phone, patient: str, bills: tuple[str, ...],
         await payer.pay()
     except GaveUp:
         world.scheduler.counts["gave up"] += 1
+
+
+async def _ask_in_chat(world: World, person: str, draw: random.Random, key: str) -> None:
+    await asyncio.sleep(draw.uniform(0, 200))
+    await chat(world, person, draw, key)
 
 
 async def _pay_by_paper(world: World, patient: str, bill: str, draw: random.Random, key: str) -> None:

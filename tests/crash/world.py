@@ -18,6 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
+from bot.conversation import Conversation
 from channels.wechatpay import params as wechatpay_params
 from core.errors import RequestError
 from core.ids import Ids
@@ -405,7 +406,8 @@ class World:
         return services
 
     async def _serve(self, life: Life) -> None:
-        life.things["services"] = self.services(life)
+        services = life.things["services"] = self.services(life)
+        life.things["conversation"] = Conversation(services, self.tokens)
         life.things["ready"] = True
 
     async def _work(self, life: Life) -> None:
