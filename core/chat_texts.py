@@ -135,6 +135,16 @@ CHAT: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+MENU_NAMES: Mapping[str, str] = {
+    "pay": "缴费",
+    "paid": "查询",
+    "more": "更多",
+    "bind": "绑定就诊人",
+    "scan": "扫处方",
+    "staff": "人工",
+}
+"""Names in an account's menu, which has one language."""
+
 
 def chat_text(key: str, language: str, **values: str | int) -> str:
     return CHAT[key][language if language in CHAT[key] else "zh"].format(**values)

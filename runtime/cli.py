@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 hospital = typer.Typer(help="The hospital's side of the connection.", no_args_is_help=True)
 app.add_typer(hospital, name="hospital")
+menu = typer.Typer(help="The menu of a hospital's official account.", no_args_is_help=True)
+app.add_typer(menu, name="menu")
 
 
 def main() -> NoReturn:
@@ -131,6 +133,39 @@ def hospital_check(
 
     logs.to("hospital", human=True, level=50)
     _report(*run(_settings(), institution=institution, branch=branch, patient=patient, as_json=as_json))
+
+
+_Institution = Annotated[str, typer.Option(help="The institution's code.")]
+_AppId = Annotated[str | None, typer.Option(help="Which official account, where it has several.")]
+
+
+@menu.command("publish")
+def menu_publish(
+    institution: _Institution,
+    app_id: _AppId = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Take away buttons that are not ours.")] = False,
+) -> None:
+    """Put our menu into the account; followers see it within minutes."""
+    _menu("publish", institution, app_id, replace=replace)
+
+
+@menu.command("show")
+def menu_show(institution: _Institution, app_id: _AppId = None) -> None:
+    """Print the menu that the account has now."""
+    _menu("show", institution, app_id)
+
+
+@menu.command("remove")
+def menu_remove(institution: _Institution, app_id: _AppId = None) -> None:
+    """Take the whole menu out of the account."""
+    _menu("remove", institution, app_id)
+
+
+def _menu(action: str, institution: str, app_id: str | None, *, replace: bool = False) -> None:
+    from runtime.commands import menu as run
+
+    logs.to("menu", human=True, level=50)
+    typer.echo(run(_settings(), action, institution=institution, app_id=app_id, replace=replace))
 
 
 @app.command()

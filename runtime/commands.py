@@ -196,3 +196,54 @@ def hospital_check(
             for branch, each in found
         )
     return text, all(each.ok for _, each in found)
+
+
+def menu(settings: Settings, action: str, *, institution: str, app_id: str | None, replace: bool) -> str:
+    """Publish, show or remove the menu of an institution's official account; what the account's menu is now."""
+    from bot.wechat.client import WechatApi
+    from bot.wechat.menu import Menu, as_text, buttons
+    from bot.wechat.tokens import AccessTokens
+    from core.errors import CounterpartyError, NotFound
+    from core.institutions import PaperCode
+    from runtime.database import database
+    from runtime.programs import wire
+
+    async def work() -> str:
+        await _check(settings)
+        wired = wire(settings, "menu")
+        services = wired.services
+        tokens = AccessTokens(
+            api=WechatApi(transport=wired.transport), store=wired.tokens, clock=services.outside.clock
+        )
+        the_menu = Menu(tokens)
+        try:
+            async with database(settings.database_url, pool_max=1):
+                try:
+                    profile = await services.institutions.profile_by_code(institution)
+                except NotFound:
+                    raise ConfigurationError(f"there is no institution {institution!r}") from None
+                accounts = [
+                    account
+                    for account in await services.institutions.all_chat_accounts()
+                    if account.institution_id == profile.id
+                    and account.platform == "wechat_service"
+                    and app_id in (None, account.app_id)
+                ]
+                if len(accounts) != 1:
+                    found = ", ".join(account.app_id for account in accounts) or "none"
+                    raise ConfigurationError(f"one official account is needed, name it by --app-id; there is {found}")
+                (account,) = accounts
+            if action == "remove":
+                await the_menu.remove(account)
+            elif action == "publish":
+                scans = profile.settings.paper_code is not PaperCode.OFF
+                await the_menu.publish(
+                    account, buttons(account, services.answers.links(profile), scans=scans), replace=replace
+                )
+            return as_text(await the_menu.show(account))
+        except CounterpartyError as error:
+            raise ConfigurationError(f"the platform does not do it: {type(error).__name__} {error}") from error
+        finally:
+            await wired.finish()
+
+    return asyncio.run(work())

@@ -11,6 +11,7 @@ from bot.wechat.mapping import BadTemplate, template_for
 from bot.wechat.messenger import CUSTOMER_OFF, CUSTOMER_ON
 from bot.wechat.official import OPEN_BASE_URL
 from bot.wechat.pushes import PUSH_PARAMS, PushKeys
+from core.chat_texts import MENU_NAMES
 from core.errors import ConfigurationError
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind
 from wire.params import Param, read_params
@@ -38,9 +39,9 @@ CALLBACK_PARAMS = (
 SERVICE_PARAMS = (
     Param(name="customer_messages", title="on, or off where the account lacks the right", required=False, default="on"),
     Param(name="open_base_url", title="Address of the sign-in of pages", required=False, default=OPEN_BASE_URL),
-    Param(name="menu_pay_name", title="Menu: to pay", required=False, default="缴费"),
-    Param(name="menu_paid_name", title="Menu: what was paid", required=False, default="查询"),
-    Param(name="menu_more_name", title="Menu: the rest", required=False, default="更多"),
+    Param(name="menu_pay_name", title="Menu: to pay", required=False, default=MENU_NAMES["pay"]),
+    Param(name="menu_paid_name", title="Menu: what was paid", required=False, default=MENU_NAMES["paid"]),
+    Param(name="menu_more_name", title="Menu: the rest", required=False, default=MENU_NAMES["more"]),
 )
 
 SHARED = (
