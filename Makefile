@@ -9,6 +9,7 @@ PROCESSES ?= 2
 CRASH_SEEDS ?= 200
 SEED ?=
 SEEDS ?=
+LAN ?=
 export ZHENFU_TEST_POSTGRES ?= embedded
 
 UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes --no-annotate \
@@ -21,9 +22,9 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes --no
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
 
-run:  ## the whole hospital on this computer: every program, every counterparty, one page to play with
+run:  ## the whole hospital on this computer, one page to play with; LAN=1 lets real phones in
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh run
-	$(BIN)/zhenfu sandbox
+	$(BIN)/zhenfu sandbox$(if $(LAN), --lan $(LAN))
 
 test:  ## everything that must hold: check, all tests, those with a database on PostgreSQL 15 too, 200 bad days
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh test

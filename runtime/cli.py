@@ -93,6 +93,7 @@ def setup(
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 is any free one.")] = CONSOLE_PORT,
     folder: Annotated[Path | None, typer.Option(help="Where its database and keys lie.")] = None,
+    lan: Annotated[str, typer.Option(help="Let real phones in: 1, or this computer's address in their network.")] = "",
     verbose: Annotated[bool, typer.Option(help="Show what the programs do here instead of in a file.")] = False,
 ) -> None:
     """The whole hospital on this computer: every program, every counterparty, one page to play with."""
@@ -104,7 +105,7 @@ def sandbox(
         ) from error
 
     place = (folder or the_sandbox.default_folder()).absolute()
-    raise typer.Exit(the_sandbox.run(place, port=port, verbose=verbose))
+    raise typer.Exit(the_sandbox.run(place, port=port, lan=lan, verbose=verbose))
 
 
 @app.command()

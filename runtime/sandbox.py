@@ -1,4 +1,7 @@
-"""`zhenfu sandbox`: the whole hospital on this computer, on loopback, without a key, an account or a network.
+"""`zhenfu sandbox`: the whole hospital on this computer, without a key, an account or a network.
+
+Everything listens on loopback. Only when a person lets real phones in, the page and the simulated phones' browsers
+listen on this computer's address in the local network instead; the product and its counterparties never do.
 
 A PostgreSQL and a Redis of its own, the web process, the worker, every counterparty and the page. The
 counterparties' books live in memory, so each start begins with an empty database that agrees with them; keys
@@ -11,6 +14,8 @@ import asyncio
 import base64
 import fcntl
 import hashlib
+import io
+import ipaddress
 import json
 import logging
 import os
@@ -25,7 +30,7 @@ from pathlib import Path
 from core.errors import ConfigurationError
 from core.keyring import KEY_BYTES, Keyring
 from runtime import logs
-from runtime.child_processes import Address
+from runtime.child_processes import LOOPBACK, Address
 from runtime.embedded_postgres import APP_ROLE, OWNER_ROLE, EmbeddedPostgres, EmbeddedPostgresError
 from runtime.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from runtime.sandbox_places import CONSOLE_PORT, Places
@@ -36,13 +41,16 @@ log = logging.getLogger("zhenfu.sandbox")
 
 DATABASE = "zhenfu_sandbox"
 TEMPLATE_PREFIX = "zhenfu_template_"
+ANYWHERE = "192.0.2.1"  # documentation's own network: an address outside, which nobody has
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 MIGRATIONS = Path(__file__).parents[1] / "core" / "migrations"
 
 
-def run(folder: Path, *, port: int = CONSOLE_PORT, verbose: bool = False) -> int:
+def run(folder: Path, *, port: int = CONSOLE_PORT, lan: str = "", verbose: bool = False) -> int:
     """Start everything, print the page's address, run until Ctrl-C. Returns the exit code.
+
+    `lan` lets real phones in: "1", or the address of this computer that they reach.
 
     Raises ConfigurationError with one sentence when it cannot start.
     """
@@ -53,7 +61,7 @@ def run(folder: Path, *, port: int = CONSOLE_PORT, verbose: bool = False) -> int
             log_path.write_text("")
         logs.to("sandbox", file=log_path, human=True)
         keys = SandboxKeys.of(folder)
-        places = Places.reserved(port)
+        places = Places.reserved(port, page_host=lan_address(lan) if lan else LOOPBACK)
         stack.callback(places.close)
         stack.enter_context(_forget_after_power_loss(folder))
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)
@@ -76,7 +84,39 @@ def run(folder: Path, *, port: int = CONSOLE_PORT, verbose: bool = False) -> int
             raise ConfigurationError(f"{error}; see {log_file(folder)}") from error
         (folder / "address").write_text(f"{places.url(places.console)}\n")
         print(f"{places.url(places.console)}/", flush=True)  # noqa: T201 (the one thing a person needs)
+        if lan:
+            print(for_real_phones(places.url(places.console)), flush=True)  # noqa: T201
         return supervisor.run(_Keeper(postgres, redis).tick)
+
+
+def lan_address(asked: str) -> str:
+    """This computer's address in the local network; asked for by name, it is taken as it is.
+
+    Raises ConfigurationError when there is none.
+    """
+    if asked not in {"1", "yes", "true"}:
+        return asked
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((ANYWHERE, 9))  # sends nothing: it only makes the system choose an address
+            address = str(probe.getsockname()[0])
+        except OSError:
+            address = LOOPBACK
+    if ipaddress.ip_address(address).is_loopback:
+        raise ConfigurationError("this computer is in no local network; name its address: make run LAN=192.168.1.20")
+    return address
+
+
+def for_real_phones(page: str) -> str:
+    """What the terminal says to somebody with a real phone in the same network."""
+    import segno
+
+    picture = io.StringIO()
+    segno.make_qr(f"{page}/phone/1", error="l").terminal(out=picture, border=2, compact=True)
+    return (
+        f"{picture.getvalue()}\n演示环境：同一无线网里的手机扫上面的码，或打开 {page}/phone/1（第二部：/phone/2）\n"
+        "同一网络里的任何人都能打开；不要在公共网络里这样运行，用完按 Ctrl-C。"
+    )
 
 
 def log_file(folder: Path) -> Path:
