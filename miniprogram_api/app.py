@@ -12,7 +12,7 @@ from sanic.config import Config
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from core.services import Services
-from miniprogram_api import bill_links, bills, docs, health, notices, patients, payments, sessions
+from miniprogram_api import bill_links, bills, consents, docs, health, notices, papers, patients, payments, sessions
 from miniprogram_api.auth import Auth, Tokens
 from miniprogram_api.errors import answer
 from miniprogram_api.h5.site import build_site
@@ -70,7 +70,9 @@ def build_app(
     room = build_room(
         services, session_key=session_key, page_wait_seconds=page_wait_seconds, tap_wait_seconds=tap_wait_seconds
     )
-    ours = [part.blueprint(room) for part in (sessions, patients, bills, payments, notices, bill_links)]
+    ours = [
+        part.blueprint(room) for part in (sessions, patients, bills, papers, consents, payments, notices, bill_links)
+    ]
     site = build_site(room, session_key=session_key)
     for blueprint in [*ours, health.blueprint(), docs.blueprint(), *site.blueprints, *more]:
         app.blueprint(blueprint)

@@ -166,6 +166,29 @@ EXAMPLES: Mapping[str, Json] = {
         "ticket": None,
     },
     "Counts": {"to_pay": 2, "paid": 5, "hospital_part": "complete", "hospital_text": None, "ticket": None},
+    "Paper": {
+        "token": "Zk3xQ0v9sJ2mT7bW1cY5dA",
+        "stage": "factor",
+        "hospital": "仁和医院",
+        "masked_name": "王*兰",
+        "issued_on": "2026-05-06",
+        "consent_version": "1",
+        "asks_phone": True,
+        "asks_document": True,
+        "order_no": None,
+        "patient_id": None,
+        "bill": None,
+        "others": [],
+    },
+    "Consents": {
+        "version": "1",
+        "consents": [
+            {"kind": "personal", "version": "1", "way": "miniprogram", "given_at": "2026-05-06T10:00:00+08:00"}
+        ],
+    },
+    "OpenPaper": {"url": "https://pay.hospital.example/p/Zk3xQ0v9sJ2mT7bW1cY5dA"},
+    "FactorBody": {"factor": "0001"},
+    "GiveConsent": {"kind": "personal", "version": "1"},
     "Health": {"status": "ok"},
     "SignIn": {"institution": "renhe", "app_id": "wx0123456789abcdef", "code": "0e3Xyz"},
     "BindPatient": {
@@ -186,6 +209,9 @@ EXAMPLES: Mapping[str, Json] = {
 ERROR_VALUES: Mapping[str, Mapping[str, str | int]] = {
     "invalid_request": {"field": "shown_fen", "problem": "is missing"},
     "binding_refused": {"reason": "phone_differs"},
+    "factor_wrong": {"left": 4},
+    "factor_locked": {"minutes": 15},
+    "phone_code_refused": {"reason": "wrong"},
     "bill_not_payable": {"reason": "expired"},
     "amount_changed": {"shown_fen": 8650, "amount_fen": 9650},
     "payment_open_elsewhere": {"until": "10:06"},

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from core.consents import ConsentKind
+from core.paper import PaperStage
 from core.ports import BillKind
 from core.texts import STATUS_TEXTS
 from miniprogram_api.errors import STATUS
@@ -234,11 +236,35 @@ SCHEMAS: dict[str, Json] = {
         paid=NUMBER,
         **HOSPITAL_PART,
     ),
+    "Paper": about(
+        "A paper prescription as this payer may see it now. `consent`: agree to the notice first (POST "
+        "/api/v1/consents). `factor`: the last four characters are needed. `window`: the HIS holds no number to "
+        "compare with, so only the cashier can help. `open`: pay `bill` and `others` with `patient_id`.",
+        record(
+            token=TEXT,
+            stage=one_of(*PaperStage),
+            hospital=TEXT,
+            masked_name=TEXT,
+            issued_on=or_null({"type": "string", "format": "date"}, "The day in Shanghai"),
+            consent_version=about("Of the notice that is to be agreed to", TEXT),
+            asks_phone=about("The last four digits of a phone will do", FLAG),
+            asks_document=about("The last four characters of a document or hospital card will do", FLAG),
+            order_no=or_null(TEXT, "The payer's own payment of this bill, whatever has become of it"),
+            patient_id=or_null(ID, "Once it is open"),
+            bill=or_null(ref("BillDetail")),
+            others=about("The visit's other unpaid bills", listed(ref("Bill"))),
+        ),
+    ),
+    "Consents": record(
+        version=about("Of the notice that is shown now", TEXT),
+        consents=listed(record(kind=one_of(*ConsentKind), version=TEXT, way=TEXT, given_at=MOMENT)),
+    ),
     "Health": record(status=one_of("ok", "database_away")),
 }
 
 SIGNED_IN = ("not_signed_in", "too_many_requests", "internal_error")
 OF_A_PATIENT = (*SIGNED_IN, "patient_not_bound", "not_found")
+OF_A_PAPER = ("not_found", "bill_not_payable", "hospital_unavailable")
 OF_A_BODY = ("invalid_request", "body_too_large")
 
 
@@ -386,6 +412,69 @@ OPERATIONS: tuple[Operation, ...] = (
         answers={200: "Methods"},
         errors=OF_A_PATIENT,
         path_values=_OF_PATIENT,
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/papers",
+        id="open_paper",
+        tag="papers",
+        summary="What was scanned or typed: a token, the whole address, or the HIS's own barcode",
+        answers={200: "Paper", 202: "Asking"},
+        errors=(*SIGNED_IN, *OF_A_BODY, *OF_A_PAPER, "factor_locked"),
+        ticket=True,
+        body="OpenPaper",
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/papers/{token}",
+        id="show_paper",
+        tag="papers",
+        summary="How far this payer has come with a paper",
+        answers={200: "Paper", 202: "Asking"},
+        errors=(*SIGNED_IN, *OF_A_PAPER),
+        ticket=True,
+        path_values=_TOKEN,
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/papers/{token}/factor",
+        id="prove_paper",
+        tag="papers",
+        summary="Open a paper with the last four characters. A 202 is no guess yet: send the same with the ticket",
+        answers={200: "Paper", 202: "Asking"},
+        errors=(*SIGNED_IN, *OF_A_BODY, *OF_A_PAPER, "consent_needed", "factor_wrong", "factor_locked"),
+        ticket=True,
+        body="FactorBody",
+        path_values=_TOKEN,
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/consents",
+        id="list_consents",
+        tag="consents",
+        summary="What this payer has agreed to, and the version of the notice that is shown now",
+        answers={200: "Consents"},
+        errors=SIGNED_IN,
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/consents",
+        id="give_consent",
+        tag="consents",
+        summary="Agree to the notice that is shown now, each kind separately",
+        answers={201: "Consents"},
+        errors=(*SIGNED_IN, *OF_A_BODY, "consent_needed", "binding_refused", "platform_unavailable"),
+        body="GiveConsent",
+    ),
+    Operation(
+        method="delete",
+        path="/api/v1/consents/{kind}",
+        id="withdraw_consent",
+        tag="consents",
+        summary="Withdraw a consent. Without `personal` no patient stays bound, no paper open, and no SMS is sent",
+        answers={204: None},
+        errors=(*SIGNED_IN, "not_found"),
+        path_values={"kind": one_of(*ConsentKind)},
     ),
     Operation(
         method="post",

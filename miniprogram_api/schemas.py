@@ -7,8 +7,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from core.consents import ConsentKind
 from core.errors import InvalidRequest
 from core.money import AMOUNT_FEN_MAX
+from core.paper import TOKEN_LENGTH_MAX
 from core.ports import IdentifierType
 from miniprogram_api.requests import ApiRequest
 
@@ -80,13 +82,37 @@ class StartPaymentBody(Body):
     despite_open: bool = False
 
 
+class OpenPaper(Body):
+    """One of three: the token, the whole address that a scan gives, or the HIS's own barcode, scanned or typed."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=TOKEN_LENGTH_MAX, pattern=_PRINTABLE)] | None = (
+        None
+    )
+    url: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PRINTABLE)] | None = None
+    code: Text | None = None
+
+
+class FactorBody(Body):
+    """The last four characters of a phone or document that the HIS holds."""
+
+    factor: Annotated[str, StringConstraints(min_length=1, max_length=16, pattern=_PRINTABLE)]
+
+
+class GiveConsent(Body):
+    """The notice that was shown and agreed to. For notices by SMS, the code that the phone button gives."""
+
+    kind: ConsentKind
+    version: Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=_PRINTABLE)]
+    phone_code: Code | None = None
+
+
 class Empty(Body):
     """A request that says everything in its path."""
 
 
 BodyType = TypeVar("BodyType", bound=Body)
 
-BODIES: tuple[type[Body], ...] = (SignIn, BindPatient, StartPaymentBody)
+BODIES: tuple[type[Body], ...] = (SignIn, BindPatient, StartPaymentBody, OpenPaper, FactorBody, GiveConsent)
 
 
 def read(kind: type[BodyType], request: ApiRequest) -> BodyType:

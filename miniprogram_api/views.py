@@ -8,10 +8,12 @@ from typing import Any
 
 from core.bills import ShownBill
 from core.clock import shanghai
+from core.consents import GivenConsent
 from core.errors import AlreadyPaid, BillNotPayable, HospitalUnavailable, RequestError
 from core.institutions import Profile
 from core.models import Payment, PaymentLine, PaymentMethod
 from core.money import Fen, yuan_text
+from core.paper import PaperView
 from core.patients import BoundPatient, BoundPayer
 from core.payments import Started
 from core.ports import Bill, BillItem
@@ -269,4 +271,41 @@ def counts(value: Counts, language: str) -> Json:
         "to_pay": value.to_pay,
         "paid": value.paid,
         **_hospital_part(value.hospital_part, value.ticket, language),
+    }
+
+
+# ---------------------------------------------------------------- papers and consents
+
+
+def paper(view: PaperView, shown: Sequence[UnpaidBill], language: str) -> Json:
+    """`shown` is the paper's bill and after it the others of the visit; empty until the paper is open."""
+    profile = view.paper.profile
+    return {
+        "token": view.paper.token,
+        "stage": view.stage.value,
+        "hospital": profile.name_en if language == "en" and profile.name_en else profile.name_zh,
+        "masked_name": view.masked_name,
+        "issued_on": view.issued_on.isoformat() if view.issued_on else None,
+        "consent_version": profile.settings.privacy_version,
+        "asks_phone": view.asks_phone,
+        "asks_document": view.asks_document,
+        "order_no": view.own_order_no or None,
+        "patient_id": str(view.patient_id) if view.patient_id else None,
+        "bill": bill_detail(shown[0], profile, language) if shown else None,
+        "others": [bill(each, profile, language) for each in shown[1:]],
+    }
+
+
+def consents(given: Sequence[GivenConsent], profile: Profile) -> Json:
+    return {
+        "version": profile.settings.privacy_version,
+        "consents": [
+            {
+                "kind": each.kind.value,
+                "version": each.version,
+                "way": each.way,
+                "given_at": moment(each.given_at),
+            }
+            for each in given
+        ],
     }

@@ -309,6 +309,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     later = timedelta(seconds=30)
     assert await services.messages.answer_later(stranger, ChatQuestion.OWED, event_id="e1", lease=later) is not None
     assert await services.messages.answer_later(stranger, ChatQuestion.OWED, event_id="e2", lease=later) is None
+    assert (await services.patients.joined(payer)).id == payer.id
     await services.patients.set_reachable(payer, False)
     await services.patients.set_reachable(payer, True)
     official = await services.institutions.chat_account_on(here, "wechat_service")
