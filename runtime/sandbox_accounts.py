@@ -109,25 +109,6 @@ class SandboxAccounts:
             mode="safe",
         )
 
-    def publish_menu(self, pages: str) -> None:
-        """Three buttons; `pages` is the address under which the institution's pages live."""
-        self.wechat.menus.create(
-            self.service,
-            {
-                "button": [
-                    {"type": "view", "name": "待缴费", "url": f"{pages}/"},
-                    {"type": "view", "name": "扫码缴费", "url": f"{pages}/scan"},
-                    {
-                        "name": "我的",
-                        "sub_button": [
-                            {"type": "view", "name": "缴费记录", "url": f"{pages}/paid"},
-                            {"type": "view", "name": "就诊人", "url": f"{pages}/patients"},
-                        ],
-                    },
-                ]
-            },
-        )
-
     def _templates(self, app: App) -> dict[str, str]:
         return {kind.value: self._template(app, kind) for kind in NOTICE_KINDS}
 

@@ -18,9 +18,13 @@ import aiohttp
 import asyncpg
 from yarl import URL
 
+from bot.wechat.client import WechatApi
+from bot.wechat.menu import Menu, buttons
+from bot.wechat.tokens import AccessTokens
+from core.chat_texts import ChatLinks
 from core.ids import Ids
 from core.memory import MemoryLimiter, MemoryTokenStore
-from core.ports import ChatIdentity
+from core.ports import ChatAccount, ChatIdentity
 from core.services import Services
 from runtime.bootstrap import BoundedBackground, build_services, program_name
 from runtime.database import credentials_of, database
@@ -45,7 +49,7 @@ from simulators.kit import ConnectionLost, NeverConnected, Request, Response, cr
 from simulators.sms import SmsSimulator
 from simulators.wechat import App, WechatPlatformSimulator, push_forever
 from simulators.wechatpay import WechatPaySimulator
-from wire.http import HttpClient
+from wire.http import HttpClient, Transport
 
 log = logging.getLogger("zhenfu.sandbox")
 
@@ -108,7 +112,8 @@ class World:
 
     # --- our side of the agreement: what an operator would enter ---
 
-    async def set_up(self, setup: Setup, services: Services) -> None:
+    async def set_up(self, setup: Setup, services: Services) -> ChatAccount:
+        """Enter everything; returns the official account as the product knows it."""
         institution_id = await setup.institution(
             code=INSTITUTION,
             name_zh=NAME_ZH,
@@ -132,12 +137,10 @@ class World:
             capabilities={"patient_by_id": True},
         )
         self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"
-        accounts = self.accounts()
-        self.callback_token = (await accounts.enter(setup, institution_id)).callback_token
-        accounts.publish_menu(f"{self.settings.public_url}/h/{INSTITUTION}")
+        self.callback_token = (await self.accounts().enter(setup, institution_id)).callback_token
         await self._merchant(setup, institution_id)
         self._invite_people()
-        await self._register_followers(services, institution_id)
+        return await self._register_followers(services, institution_id)
 
     def accounts(self) -> SandboxAccounts:
         return SandboxAccounts(
@@ -149,6 +152,13 @@ class World:
             sms_url=self.places.url(self.places.sms),
             product_url=self.settings.public_url,
         )
+
+    async def publish_menu(self, transport: Transport, account: ChatAccount) -> None:
+        """What `zhenfu menu publish` does."""
+        clock = clock_of(self.settings)
+        tokens = AccessTokens(api=WechatApi(transport=transport), store=MemoryTokenStore(clock=clock), clock=clock)
+        links = ChatLinks(f"{self.settings.public_url}/h/{INSTITUTION}")
+        await Menu(tokens).publish(account, buttons(account, links, scans=True), replace=True)
 
     async def open_callback(self) -> None:
         """Enter our address for pushes until the platform has seen it answer: the web process starts meanwhile."""
@@ -228,7 +238,7 @@ class World:
             self.wechat.grant(user, self.miniprogram.app_id, template_id)
         return user
 
-    async def _register_followers(self, services: Services, institution_id: UUID) -> None:
+    async def _register_followers(self, services: Services, institution_id: UUID) -> ChatAccount:
         """The account's followers of today, as an operator imports them; who signs in later is joined by union id."""
         account = await services.institutions.chat_account_by_app(institution_id, self.service.app_id)
         for user in {person.open_id_user_key for person in self.people}:
@@ -236,6 +246,7 @@ class World:
                 open_id=self.wechat.open_id(user, self.service.app_id), union_id=self.wechat.union_id(user)
             )
             await services.patients.payer_for(account, identity, language="zh")
+        return account
 
     def console(self, books: SandboxBooks, pool: asyncpg.Pool) -> ConsoleWorld:
         async def choose_paper(mode: str, factor: str) -> None:
@@ -310,7 +321,7 @@ async def live(settings: Settings, places: Places, stopping: asyncio.Event, read
             program=program_name("sandbox"),
         )
         async with database(settings.database_url, pool_max=1):
-            await world.set_up(Setup(services.outside.ids, services.outside.keyring), services)
+            account = await world.set_up(Setup(services.outside.ids, services.outside.keyring), services)
         pool = await stack.enter_async_context(
             asyncpg.create_pool(**credentials_of(settings.database_url), min_size=1, max_size=2)
         )
@@ -335,6 +346,7 @@ async def live(settings: Settings, places: Places, stopping: asyncio.Event, read
             asyncio.create_task(deliver_forever(sender, Post(session))) for sender in (world.wechatpay, world.hospital)
         ]
         tasks.append(asyncio.create_task(push_forever(world.wechat, Post(session))))
+        await world.publish_menu(transport, account)
         callback = asyncio.create_task(world.open_callback())
         ready()
         stop = asyncio.create_task(stopping.wait())
