@@ -1,5 +1,7 @@
 """Tencent Cloud SMS, API version 2021-01-11, action SendSms, with the phones that the messages arrive at.
 
+An operator's two questions, SendStatusStatistics and DescribeSmsTemplateList, are answered by `sms_lookups.py`.
+
 Facts relied on, and where they were read:
 
 - Request (cloud.tencent.com/document/api/382/55981): POST to sms.tencentcloudapi.com with a JSON body and the
@@ -41,9 +43,11 @@ from urllib.parse import parse_qsl
 from simulators.clock import Clock
 from simulators.faults import Faults
 from simulators.kit import Deliveries, Delivery, Request, Response
-from simulators.sms_faults import FAULTS, NAME, SEND
+from simulators.sms_faults import FAULTS, NAME, SEND, STATISTICS, TEMPLATES
+from simulators.sms_lookups import SentHours, template_list
 from simulators.sms_phones import Limits, Phone, PhoneText
 from simulators.sms_rules import (
+    APPROVED,
     CONTENT_CHARACTERS_MAX,
     CallError,
     NumberRefusal,
@@ -56,7 +60,8 @@ from simulators.sms_rules import (
 )
 from simulators.sms_signing import Signed, Unsigned, check
 
-ACTION, VERSION, SERVICE = "SendSms", "2021-01-11", "sms"
+VERSION, SERVICE = "2021-01-11", "sms"
+ACTIONS = {"SendSms": SEND, "SendStatusStatistics": STATISTICS, "DescribeSmsTemplateList": TEMPLATES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,7 @@ class SmsSimulator:
         self._signs: set[str] = set()
         self._templates: dict[str, SmsTemplate] = {}
         self._phones: dict[str, Phone] = {}
+        self._hours = SentHours()
         self._made = 0
         faults.register(FAULTS)
 
@@ -114,7 +120,9 @@ class SmsSimulator:
             raise ValueError("a sign has 2 to 12 characters")
         self._signs.add(sign)
 
-    def approve_template(self, text: str, *, kind: str = "notice", template_id: str = "") -> str:
+    def approve_template(
+        self, text: str, *, kind: str = "notice", template_id: str = "", status_code: int = APPROVED
+    ) -> str:
         """A template is approved, e.g. "您有{1}元待缴费用。"; returns its id. `kind`: notice or code."""
         if kind not in {"notice", "code"}:
             raise ValueError(f"no such kind of template: {kind}")
@@ -122,7 +130,9 @@ class SmsSimulator:
             raise ValueError("variables are numbered from 1 without a gap")
         number = int(self._hex("template", text, length=8), 16) % 9_000_000 + 1_000_000
         template_id = template_id or str(number)
-        self._templates[template_id] = SmsTemplate(template_id=template_id, text=text, kind=kind)
+        self._templates[template_id] = SmsTemplate(
+            template_id=template_id, text=text, kind=kind, status_code=status_code
+        )
         return template_id
 
     def block(self, phone: str) -> None:
@@ -159,7 +169,8 @@ class SmsSimulator:
             body = None
         numbers = body.get("PhoneNumberSet") if isinstance(body, dict) else None
         first = numbers[0] if isinstance(numbers, list) and numbers else ""
-        return SEND, first if isinstance(first, str) else ""
+        call = ACTIONS.get(request.headers.get("x-tc-action", ""), SEND)
+        return call, first if isinstance(first, str) else ""
 
     async def handle(self, request: Request) -> Response:
         if request.path.startswith("/_"):
@@ -172,24 +183,33 @@ class SmsSimulator:
         fault = self.faults.pick(self.name, call, key, specific=True)
         struck = fault.name.removeprefix(f"{self.name}.") if fault else ""
         try:
-            statuses = self._send(self._proven(request, struck), struck)
+            found = self._answer(call, self._proven(request, struck), struck)
         except CallError as error:
             self.answers[error.code] += 1
-            found = {"Error": {"Code": error.code, "Message": error.message}, "RequestId": request_id}
-            return Response.of_json({"Response": found})
-        for status in statuses:
-            self.answers[status["Code"]] += 1
+            found = {"Error": {"Code": error.code, "Message": error.message}}
         if struck == "slow":
             await asyncio.sleep(self._slow_seconds)
-        return Response.of_json({"Response": {"SendStatusSet": statuses, "RequestId": request_id}})
+        return Response.of_json({"Response": {**found, "RequestId": request_id}})
 
     def delivered(self, delivery: Delivery, response: Response | None) -> None:
         """Receipts are not sent by this simulator."""
 
     # ------------------------------------------------------------ the call
 
+    def _answer(self, call: str, body: Mapping[str, Any], struck: str) -> dict[str, Any]:
+        """Raises CallError."""
+        if call == STATISTICS:
+            return self._hours.answer(body, self.account.sdk_app_id)
+        if call == TEMPLATES:
+            return template_list(body, self._templates)
+        statuses = self._send(whole(body, self.account.sdk_app_id), struck)
+        self._hours.note(self.clock.now(), statuses)
+        for status in statuses:
+            self.answers[status["Code"]] += 1
+        return {"SendStatusSet": statuses}
+
     def _proven(self, request: Request, struck: str) -> dict[str, Any]:
-        """The parameters of a call that is properly signed and whole. Raises CallError."""
+        """The parameters of a call that is properly signed. Raises CallError."""
         if request.method != "POST":
             raise CallError("UnsupportedProtocol", "Only POST is offered here.")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -204,7 +224,7 @@ class SmsSimulator:
             )
         except Unsigned as refused:
             raise CallError(refused.code, refused.message) from refused
-        if request.headers.get("x-tc-action") != ACTION:
+        if request.headers.get("x-tc-action") not in ACTIONS:
             raise CallError("InvalidAction", "The request action is not found.")
         if request.headers.get("x-tc-version") != VERSION:
             raise CallError("NoSuchVersion", "The API version does not exist.")
@@ -224,7 +244,7 @@ class SmsSimulator:
             body = None
         if not isinstance(body, dict):
             raise CallError("InvalidParameter", "The body is no JSON object.")
-        return whole(body, self.account.sdk_app_id)
+        return body
 
     def _send(self, body: Mapping[str, Any], struck: str) -> list[dict[str, Any]]:
         statuses = []
@@ -316,7 +336,7 @@ class SmsSimulator:
         return self._phones.setdefault(number_of(number), Phone())
 
     def _request_id(self) -> str:
-        text = self._hex("request", self.calls[SEND], length=32)
+        text = self._hex("request", self.calls.total(), length=32)
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def _hex(self, *parts: object, length: int) -> str:

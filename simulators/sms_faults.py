@@ -6,6 +6,7 @@ from simulators.faults import Effect, Fault
 
 NAME = "sms"
 SEND = "send_sms"
+STATISTICS, TEMPLATES = "send_status_statistics", "describe_template_list"  # an operator looks; never struck
 
 _MAYBE_SENT = "Unknown; it is never sent again, and the person may read the same elsewhere."
 _REFUSED = "It is not sent on this road; the person may read the same elsewhere."
@@ -37,7 +38,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("rate", "接口调用过于频繁", "Nothing was sent; it is sent later."),
     _fault("arrears", "欠费停服", "Nothing is sent; an operator is told."),
     # The phone.
-    _fault("daily_limit", "该手机号当日条数超限", _REFUSED),
+    _fault("daily_limit", "该手机号当日条数超限", "Nothing was sent; it is sent the next day at 00:05 in Shanghai."),
     _fault("thirty_second_limit", "该手机号30秒内条数超限", "Nothing was sent; it is sent later or not at all."),
     _fault("blacklist", "手机号在免打扰名单", _REFUSED),
 )

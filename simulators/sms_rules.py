@@ -11,6 +11,7 @@ NUMBERS_MAX = 200
 SESSION_BYTES_MAX = 512
 CHARACTERS_OF_ONE, CHARACTERS_OF_PART = 70, 67
 CONTENT_CHARACTERS_MAX = 500
+APPROVED = 0
 _FIELDS: Mapping[str, type] = {
     "PhoneNumberSet": list,
     "SmsSdkAppId": str,
@@ -42,6 +43,7 @@ class SmsTemplate:
     template_id: str
     text: str  # with {1}, {2}, …
     kind: str  # "notice" | "code"
+    status_code: int = APPROVED  # 0 approved, 1 under review, -1 refused
 
     @property
     def variables(self) -> int:
@@ -78,7 +80,7 @@ def whole(body: Mapping[str, Any], sdk_app_id: str) -> dict[str, Any]:
 
 def rendered(template: SmsTemplate | None, values: Sequence[str], characters_max: int) -> str:
     """The template with its variables filled in. Raises NumberRefusal."""
-    if template is None:
+    if template is None or template.status_code != APPROVED:
         raise NumberRefusal(
             "FailedOperation.TemplateIncorrectOrUnapproved",
             "template is not approved or request content does not match the approved template content",

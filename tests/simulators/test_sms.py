@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from core.errors import Refused
 from simulators.clock import ManualClock
 from simulators.faults import Effect, Faults
 from simulators.kit import ConnectionLost, NeverConnected, Request, create_app, exchange
 from simulators.sms import SmsSimulator
 from simulators.sms_faults import FAULTS, SEND
 from simulators.sms_signing import Signed, Unsigned, check, signature
+from tests.support.sms import SmsOfTests
 from wire.http import HttpClient, HttpRequest
 
 NOON = datetime(2026, 5, 6, 4, 0, tzinfo=UTC)
@@ -46,14 +48,14 @@ class World:
         return {name: value for name, value in values.items() if value is not None}
 
     def request(self, body: Any = None, **changes: Any) -> Request:
-        """A signed request; changes: skew (seconds), key, secret_id, names, headers set after signing, tamper."""
+        """A signed request; changes: skew (seconds), key, secret_id, names, action, tamper, headers (after signing)."""
         data = json.dumps(self.body() if body is None else body).encode()
         at = self.clock.now() + timedelta(seconds=changes.get("skew", 0))
         account = self.simulator.account
         headers = {
             "content-type": "application/json; charset=utf-8",
             "host": "sms.test:8080",
-            "x-tc-action": "SendSms",
+            "x-tc-action": changes.get("action", "SendSms"),
             "x-tc-version": "2021-01-11",
             "x-tc-region": "ap-guangzhou",
             "x-tc-timestamp": str(int(at.timestamp())),
@@ -310,6 +312,113 @@ async def test_the_same_seed_gives_the_same_world(world: World) -> None:
     assert (await world.ask()) == (await other.ask())
     different = SmsSimulator(clock=world.clock, faults=Faults(), seed=8)
     assert different.account != world.simulator.account
+
+
+# ---------------------------------------------------------------- what an operator asks
+
+
+async def test_statistics_count_whole_hours_of_shanghai(world: World) -> None:
+    long = world.simulator.approve_template("缴" * 65)
+    await world.code_of()
+    assert await world.code_of() == "LimitExceeded.PhoneNumberThirtySecondLimit"
+    world.clock.advance(timedelta(hours=1))
+    assert await world.code_of(TemplateId=long, TemplateParamSet=[]) == "Ok"
+
+    async def counts(begin: str, end: str) -> Any:
+        body = statistics(world, BeginTime=begin, EndTime=end)
+        answer = await world.ask(body, action="SendStatusStatistics")
+        assert set(answer) == {"SendStatusStatistics", "RequestId"}
+        return answer["SendStatusStatistics"]
+
+    first = {"FeeCount": 1, "RequestCount": 2, "RequestSuccessCount": 1}
+    second = {"FeeCount": 2, "RequestCount": 1, "RequestSuccessCount": 1}
+    assert await counts("2026050612", "2026050612") == first
+    assert await counts("2026050613", "2026050613") == second
+    assert await counts("2026050612", "2026050613") == {name: first[name] + second[name] for name in first}
+    assert await counts("2026050614", "2026050614") == dict.fromkeys(first, 0)
+    assert world.simulator.calls["send_status_statistics"] == 4
+
+
+def statistics(world: World, **changes: Any) -> dict[str, Any]:
+    values = {
+        "BeginTime": "2026050612",
+        "EndTime": "2026050612",
+        "SmsSdkAppId": world.simulator.account.sdk_app_id,
+        "Limit": 0,
+        "Offset": 0,
+        **changes,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"Limit": None}, "MissingParameter"),
+        ({"BeginTime": 2026050612}, "InvalidParameter"),
+        ({"Limit": False}, "InvalidParameter"),
+        ({"International": 0}, "UnknownParameter"),
+        ({"BeginTime": "20260506"}, "InvalidParameterValue.BeginTimeVerifyFail"),
+        ({"EndTime": "2026050611"}, "InvalidParameterValue.EndTimeVerifyFail"),
+        ({"SmsSdkAppId": "1400000001"}, "UnauthorizedOperation.SmsSdkAppIdVerifyFail"),
+    ],
+)
+async def test_a_question_for_statistics_has_its_shape(world: World, changes: dict[str, Any], code: str) -> None:
+    assert await world.error(statistics(world, **changes), action="SendStatusStatistics") == code
+    assert await world.error(statistics(world), action="SendStatusStatistics", key="x") == (
+        "AuthFailure.SignatureFailure"
+    )
+
+
+async def test_templates_are_told_by_id_or_page_by_page(world: World) -> None:
+    refused = world.simulator.approve_template("您的{1}已到账。", status_code=-1)
+
+    async def told(**body: Any) -> list[dict[str, Any]]:
+        answer = await world.ask({"International": 0, **body}, action="DescribeSmsTemplateList")
+        found: list[dict[str, Any]] = answer["DescribeTemplateStatusSet"]
+        return found
+
+    (bill, other) = await told(TemplateIdSet=[int(world.bill), int(refused), 1])
+    assert bill == {
+        "TemplateName": f"template {world.bill}",
+        "TemplateId": int(world.bill),
+        "International": 0,
+        "ReviewReply": "",
+        "CreateTime": 1617379200,
+        "TemplateContent": "您有{1}项费用共{2}元待缴，请打开公众号查看。",
+        "StatusCode": 0,
+    }
+    assert (other["TemplateId"], other["StatusCode"]) == (int(refused), -1)
+    assert [each["TemplateId"] for each in await told(Limit=2, Offset=1)] == [int(world.code), int(refused)]
+    assert await told() == []
+    assert await told(International=1, TemplateIdSet=[int(world.bill)]) == []
+    for body, code in (
+        ({"TemplateIdSet": [int(world.bill)]}, "MissingParameter"),
+        ({"International": 0, "TemplateIdSet": [world.bill]}, "InvalidParameter"),
+        ({"International": 0, "TemplateIdSet": [1] * 101}, "InvalidParameterValue"),
+        ({"International": 0, "TemplateIds": []}, "UnknownParameter"),
+    ):
+        assert await world.error(body, action="DescribeSmsTemplateList") == code
+    assert await world.code_of(TemplateId=refused, TemplateParamSet=["x"]) == (
+        "FailedOperation.TemplateIncorrectOrUnapproved"
+    )
+
+
+async def test_our_adapters_check_is_content_with_an_account_that_is_whole() -> None:
+    sms = SmsOfTests()
+    assert await sms.messenger().check(sms.account()) == "the application is ours; 2 templates approved"
+    assert sms.texts() == []
+    refused = sms.simulator.approve_template("您的{1}已到账。", status_code=1)
+    for params, templates, code in (
+        ({"secret_key": "x"}, None, "AuthFailure.SignatureFailure"),
+        ({"sdk_app_id": "1400000001"}, None, "UnauthorizedOperation.SmsSdkAppIdVerifyFail"),
+        ({}, {"paid": json.dumps({"id": refused, "params": ["title"]})}, f"template_{refused}"),
+        ({}, {"paid": json.dumps({"id": sms.paid, "params": ["title"]})}, f"template_{sms.paid}"),
+        ({}, {"paid": json.dumps({"id": "99", "params": ["title"]})}, "template_99"),
+    ):
+        with pytest.raises(Refused) as caught:
+            await sms.messenger().check(sms.account(templates, **params))
+        assert caught.value.code == code
 
 
 # ---------------------------------------------------------------- faults, console, real HTTP
