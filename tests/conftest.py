@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KEPT_VARIABLES = frozenset({
     "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "PWD", "SHELL", "TERM", "TMPDIR", "USER",
     "VIRTUAL_ENV", "COLUMNS", "LINES", "CI", "PYTHONHASHSEED", "PYTEST_VERSION", "PYTEST_CURRENT_TEST",
-    "ZHENFU_TEST_POSTGRES",
+    "ZHENFU_SCREENSHOTS", "ZHENFU_TEST_POSTGRES",
 })  # fmt: skip
 _DATABASE_FIXTURES = frozenset({"postgres", "database", "module_database", "empty_database"})
 
