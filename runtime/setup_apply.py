@@ -10,6 +10,7 @@ from uuid import UUID
 from tortoise.models import Model
 
 from core.ids import Ids
+from core.institutions import PaperCode
 from core.keyring import Keyring
 from core.models import ChatAccountRow, HospitalSiteRow, Institution, MerchantAccountRow, PaymentMethod
 from core.tenancy import scoped
@@ -125,6 +126,9 @@ class _Applying:
                 }
                 await self._bring(name, row, values, params=site.params, place="hospital_site.params")
             self._hand_out("event URL, for the HIS vendor", f"{self.public_url}/his/v1/events/{row.event_token}")
+            if self.wanted.settings.get("paper_code") == PaperCode.HIS_ASKS:
+                url = f"{self.public_url}/his/v1/bill-links/{row.event_token}"
+                self._hand_out("bill link URL, for the HIS vendor", url)
 
     async def _merchants(self, institution_id: UUID) -> Mapping[tuple[str, str], UUID]:
         accounts = {}

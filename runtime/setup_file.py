@@ -23,12 +23,13 @@ from bot.wechat.params import PARAMS as WECHAT_PARAMS
 from bot.wechat.params import check_account as check_wechat_account
 from channels.wechatpay.channel import WechatPay
 from channels.wechatpay.params import Credentials
+from core.consents import VERSION_LENGTH_MAX
 from core.errors import ConfigurationError
-from core.institutions import InstitutionSettings, capabilities_from, settings_from
+from core.institutions import InstitutionSettings, PaperCode, capabilities_from, settings_from
 from core.ports import ChatAccount, HospitalCapabilities, MerchantAccount, Scene
 from hospital.guard import check_maintenance
 from hospital.rest.hospital import PARAMS as REST_PARAMS
-from hospital.rest.signing import read_keys
+from hospital.rest.signing import check_paper_key, read_keys
 
 FILE = "file:"
 NOBODY = UUID(int=0)
@@ -147,6 +148,9 @@ class _Reader:
             chats=tuple(self._each(content, "chat", self._chat)),
             methods=tuple(self._each(content, "method", self._method)),
         )
+        for number, site in enumerate(wanted.sites, 1):
+            with self._noting(f"hospital {number}.params"):
+                check_paper_key(site.params, is_needed=settings.get("paper_code") == PaperCode.HIS_MAKES)
         self._once("hospital", [f"branch {site.branch!r}" for site in wanted.sites])
         self._once("merchant", [f"{each.channel} {each.merchant_no}" for each in wanted.merchants])
         self._once("chat", [f"{chat.platform} {chat.app_id}" for chat in wanted.chats])
@@ -358,6 +362,12 @@ class _Reader:
             elif isinstance(default, bool):
                 if not isinstance(value, bool):
                     self.problems.append(f"{place}: {name} is true or false")
+            elif isinstance(default, tuple):
+                if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
+                    self.problems.append(f"{place}: {name} is a list of texts")
+            elif isinstance(default, str):
+                if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= VERSION_LENGTH_MAX:
+                    self.problems.append(f"{place}: {name} is a text of 1 to {VERSION_LENGTH_MAX} characters")
             elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 self.problems.append(f"{place}: {name} is a whole number")
 

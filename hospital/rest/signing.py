@@ -70,6 +70,17 @@ def read_keys(params: Mapping[str, str]) -> Keys:
     )
 
 
+def check_paper_key(params: Mapping[str, str], *, is_needed: bool) -> None:
+    """The key under which a HIS makes its papers' addresses. Raises ConfigurationError that says what to enter."""
+    paper_key = params.get("paper_key", "")
+    if not paper_key and is_needed:
+        raise ConfigurationError('paper_code is "his_makes", so paper_key is needed: the same text as in the HIS')
+    if paper_key and len(paper_key) < SECRET_CHARACTERS_MIN:
+        raise ConfigurationError(f"paper_key needs at least {SECRET_CHARACTERS_MIN} characters")
+    if paper_key and paper_key in (params.get("secret"), params.get("other_secret")):
+        raise ConfigurationError("paper_key must not be one of the secrets: whoever prints papers signs nothing else")
+
+
 def sign_request(secret: bytes, *, method: str, target: str, timestamp: str, nonce: str, body: bytes) -> str:
     """The signature of a request; `target` starts at /zhenfu/v1/ or /his/v1/, without a gateway's prefix."""
     return _signature(secret, [method, target, timestamp, nonce], body)

@@ -14,7 +14,7 @@ import pytest
 
 from core.errors import ConfigurationError
 from core.ids import Ids
-from core.institutions import Institutions, InstitutionSettings
+from core.institutions import Institutions, InstitutionSettings, PaperCode
 from core.ports import HospitalCapabilities, Scene
 from core.tenancy import across_institutions
 from runtime.database import database as opened
@@ -30,6 +30,7 @@ from tests.support.postgres import Database
 SAMPLE = Path(__file__).parents[2] / "docs" / "setup-example.toml"
 PUBLIC_URL = "https://pay.hospital.example"
 TABLES = ("institution", "hospital_site", "merchant_account", "chat_account", "payment_method")
+PAPER_KEY = "a-key-for-papers-of-at-least-32-characters"
 SECRET = "a-secret-of-the-his-with-40-characters-x"
 
 pytestmark = pytest.mark.timeout(120)
@@ -113,6 +114,41 @@ async def test_the_sample_sets_up_an_institution_that_can_take_payments(database
                 assert len(await institutions.all_chat_accounts()) == 2
     finally:
         await wired.finish()
+
+
+async def test_a_hospital_whose_his_makes_or_asks_for_the_codes_on_its_papers(database: Database, file: Path) -> None:
+    (file.parent / "paper.key").write_text(PAPER_KEY + "\n")
+    change(
+        file,
+        ('paper_code = "off"', 'paper_code = "his_makes"'),
+        ('# paper_key = "file:paper.key"', 'paper_key = "file:paper.key"'),
+        ("sensitive_departments = []", 'sensitive_departments = ["精神", "感染"]'),
+        ('privacy_version = "1"', 'privacy_version = "2026-05"'),
+    )
+    lines = await run(database, file)
+    assert not any("bill-links" in line or PAPER_KEY in line for line in lines)
+    settings = the_settings(database)
+    wired = wire(settings, "test")
+    try:
+        async with opened(settings.database_url, pool_max=1):
+            institutions: Institutions = wired.services.institutions
+            profile = await institutions.profile_by_code("renhe")
+            assert profile.settings.paper_code is PaperCode.HIS_MAKES
+            assert profile.settings.sensitive_departments == ("精神", "感染")
+            assert profile.settings.privacy_version == "2026-05"
+            (site,) = await institutions.sites(profile.id)
+            assert wired.services.outside.hospitals["rest"].paper_key(site) == PAPER_KEY.encode()
+            assert PAPER_KEY not in repr(site)
+    finally:
+        await wired.finish()
+    assert PAPER_KEY not in str(await content(database))
+    change(file, ('paper_code = "his_makes"', 'paper_code = "his_asks"'))
+    lines = await run(database, file)
+    assert "institution renhe: changed: settings" in lines
+    (event_line,) = [line for line in lines if "event URL" in line]
+    (link_line,) = [line for line in lines if "bill link URL" in line]
+    assert link_line.endswith(event_line.rpartition("/")[2])
+    assert f"{PUBLIC_URL}/his/v1/bill-links/" in link_line
 
 
 async def test_the_same_file_again_changes_nothing(database: Database, file: Path) -> None:
@@ -237,6 +273,15 @@ async def test_a_new_merchant_number_comes_beside_the_old_one(database: Database
         ('scenes = ["mobile"]', 'scenes = ["street"]', "method 1: scenes is a list of mobile"),
         ("on = true ", 'on = "yes" ', "method 1: on is true or false"),
         ('app_ids = "wx1111111111111111 ', 'app_ids = "', "wx1111111111111111 is not among the merchant's app_ids"),
+        ('paper_code = "off"', 'paper_code = "printed"', "paper_code is one of off, his_makes, his_asks, barcode"),
+        ('paper_factor = "last_four"', 'paper_factor = "four"', "paper_factor is one of last_four, none"),
+        ("sensitive_departments = []", 'sensitive_departments = "精神"', "sensitive_departments is a list of texts"),
+        ("sensitive_departments = []", 'sensitive_departments = ["精神", ""]', "sensitive_departments is a list of"),
+        ('privacy_version = "1"', "privacy_version = 1", "privacy_version is a text of 1 to 32 characters"),
+        ('privacy_version = "1"', 'privacy_version = ""', "privacy_version is a text of 1 to 32 characters"),
+        ('paper_code = "off"', 'paper_code = "his_makes"', "hospital 1.params: paper_code is "),
+        ('# paper_key = "file:paper.key"', 'paper_key = "short"', "paper_key needs at least 32 characters"),
+        ('# paper_key = "file:paper.key"', 'paper_key = "file:his.secret"', "must not be one of the secrets"),
         ("[[hospital]]", "[hospital]", "hospital: write [[hospital]], in two brackets"),
         ("[institution]\n", '[institution]\nnickname = "x"\n', "institution: unknown nickname"),
     ],
@@ -274,7 +319,8 @@ def test_the_sample_names_every_setting_with_its_standard_value() -> None:
         (sample["institution"]["settings"], InstitutionSettings()),
         (sample["hospital"][0]["capabilities"], HospitalCapabilities()),
     ):
-        assert given == {each.name: getattr(defaults, each.name) for each in fields(defaults)}
+        standard = {each.name: getattr(defaults, each.name) for each in fields(defaults)}
+        assert given == {name: list(value) if isinstance(value, tuple) else value for name, value in standard.items()}
 
 
 async def test_the_command_prints_addresses_and_refuses_in_words(database: Database, file: Path) -> None:
