@@ -172,11 +172,11 @@ class SandboxPage:
     async def issue(self, person: str = "", kind: str = "", **form: str) -> str:
         """The doctor issues a bill for the person who is chosen, or for another one; returns its number."""
         if person:
-            await self.page.get_by_label("就诊人").select_option(label=person)
+            await self.page.get_by_label("就诊人", exact=True).select_option(label=person)
         if kind:
-            await self.page.locator(".choices").get_by_text(kind).click()
+            await self.page.get_by_role("radio", name=kind).check()
         for label, value in form.items():
-            await self.page.get_by_label(label).fill(value)
+            await self.page.get_by_label(label, exact=True).fill(value)
         async with self.page.expect_response("**/api/desk/issue") as answered:
             await self.page.get_by_role("button", name="开单", exact=True).click()
         bill: dict[str, Any] = await (await answered.value).json()

@@ -6,13 +6,14 @@ import { STORIES } from "./story_list.js";
 
 const MARK_MILLISECONDS = 300;
 const LONG_MILLISECONDS = 12000;
-const PANELS = { desk: "去开单", phone1: "看手机1", phone2: "看手机2", books: "看三本账" };
+const PANELS = { desk: "去开单", phone1: "看手机1", phone2: "看手机2", books: "看三本账", control: "去拨时钟" };
 
 export class Stories {
   constructor({ phones, panels, world, hand, prescribeFor, changed }) {
     Object.assign(this, { phones, panels, world, hand, prescribeFor, changed });
     this.log = [];
     this.bills = new Set();
+    this.told = new Map();
     panels.changed = () => this.#way();
     $("guide-go").addEventListener("click", () => panels.show($("guide-go").dataset.panel));
     this.drawTotals = whenChanged((totals, verdict) => this.#totals(totals, verdict));
@@ -34,18 +35,19 @@ export class Stories {
     this.log = [];
     this.bills = new Set();
     this.row = null;
+    this.clockAt = this.clock;
     this.over = false;
-    const person = this.#named(story.person);
+    const told = this.told.get(story) ?? 0;
+    this.told.set(story, told + 1);
+    const person = this.#named(story.people[told % story.people.length]);
     this.person = person;
     this.#pills();
     this.#say();
     try {
       if (fresh) await post("desk/clear", { person: person.key });
-      const ready = Object.entries(story.holders).map(([number, name]) =>
-        this.hand(this.phones[Number(number) - 1], this.#named(name).key),
-      );
+      const ready = this.hand(this.phones[story.phone - 1], person.key);
       await this.prescribeFor(person.key);
-      await Promise.all(ready);
+      await ready;
     } catch (error) {
       toast(error.message);
     }
@@ -90,6 +92,8 @@ export class Stories {
 
   books(state) {
     const { rows, totals } = state;
+    this.clock = state.offset_seconds;
+    this.clockAt ??= this.clock;
     const row = rows.find((each) => each.bill_ids.some((id) => this.bills.has(id)) && each.verdict !== "nothing");
     this.row = row ?? null;
     const verdict = rows.some((each) => each.verdict === "differ")

@@ -27,7 +27,7 @@ const agree = (said) => ({
 });
 
 const paying = (number, say, target) => ({
-  say: () => say,
+  say,
   panel: `phone${number}`,
   target: () => onPhone(number, ".pay-sheet") ?? target(),
   done: (story) => story.saw("paying"),
@@ -40,8 +40,8 @@ export const STORIES = [
   {
     key: "message",
     title: "已绑定：收消息缴费",
-    person: "王秀兰",
-    holders: { 1: "王秀兰" },
+    people: ["王秀兰"],
+    phone: 1,
     steps: [
       {
         ...issue((story) => (story.bound ? `${story.person.name}已在手机上绑定。在「医生工作台」点「开单」。` : "正在打开手机……")),
@@ -65,7 +65,7 @@ export const STORIES = [
         target: () => firstOnPhone(1, PAY_BUTTONS),
         done: (story) => story.saw("bill") || story.saw("page") || story.saw("paying"),
       },
-      paying(1, "核对金额，点「确认支付」。", () => firstOnPhone(1, PAY_BUTTONS)),
+      paying(1, () => "核对金额，点「确认支付」。", () => firstOnPhone(1, PAY_BUTTONS)),
       keypad(1),
       agree("付好了：手机收到缴费成功消息和就诊指引，三本账一致。接着试试别的故事、拨时钟、开故障。"),
     ],
@@ -73,39 +73,51 @@ export const STORIES = [
   {
     key: "paper",
     title: "没绑定：扫纸上的码",
-    person: "李大山",
-    holders: { 2: "李大山" },
+    // A stranger can be one only once: the next telling has the next one.
+    people: ["李大山", "何佩玲", "林志成", "赵国强"],
+    phone: 2,
     steps: [
-      issue(() => "李大山没有绑定过。在「医生工作台」给他开单，处方会打印出来。"),
+      issue((story) => `${story.person.name}没有绑定过。在「医生工作台」点「开单」，处方会打印出来。`),
       {
         say: () => "处方打印好了。点「用手机2扫」。",
         panel: "desk",
         target: () => one('[data-scan-with="2"]'),
-        done: (story) => story.saw("page", ({ values }) => values.path.startsWith("/p/")) || story.saw("scanned"),
-        then: "phone2",
+        done: (story) => story.saw("scanned"),
       },
-      paying(2, "在手机2上同意隐私说明，填后四位（他的手机尾号 0005），核对金额后支付。", () => onPhone(2, ".web")),
+      paying(
+        2,
+        (story) => `在手机2上同意隐私说明，填后四位（登记的手机尾号 ${story.person.phone.slice(-4)}），核对后点「确认缴费」。`,
+        () => onPhone(2, ".web iframe"),
+      ),
       keypad(2),
-      agree("陌生人扫码也付好了：三本账一致，纸上和页面上都没有露出他的全名。"),
+      agree("陌生人扫码也付好了：三本账一致，纸上和页面上都没有露出全名。"),
     ],
   },
   {
     key: "refused",
     title: "合并支付，医院退回一张",
-    person: "王秀兰",
-    holders: { 1: "王秀兰" },
+    people: ["王秀兰"],
+    phone: 1,
     steps: [
       issue(() => "先给王秀兰开第一张单。"),
       {
         ...issue(() => "再开第二张，例如「检查检验」。"),
         done: (story) => story.count("issued") >= 2,
         fault: "hospital.refuses_confirm",
-        then: "phone1",
       },
-      paying(1, "医院会拒收其中一张。在手机1上打开小程序，勾选两张，点「合并支付」。", () =>
-        firstOnPhone(1, ['[data-key="merge-pay"]', '[data-key^="merge-"]:not(:checked)', '[data-row="mini"]']),
+      paying(
+        1,
+        () => "医院会拒收其中一张。在手机1上打开小程序，勾选两张，点「合并支付」。",
+        () => firstOnPhone(1, ['[data-key^="merge-"]:not(:checked):not(button)', '[data-key="merge-pay"]', '[data-row="mini"]']),
       ),
       keypad(1),
+      {
+        say: (story) =>
+          story.row?.wechatpay.notes.length ? "医院拒收的一张正在原路退回，微信要几分钟。点时钟「+10 分钟」快进。" : "钱已付，医院正在记账……",
+        panel: "control",
+        target: (story) => (story.row?.wechatpay.notes.length ? one('[data-minutes="10"]') : null),
+        done: (story) => story.clock > story.clockAt || story.row?.verdict === "agree",
+      },
       agree("医院拒收的一张已原路退回，另一张照常入账，三本账一致。手机上也说了退的是哪一张。"),
     ],
   },
