@@ -95,7 +95,7 @@ READY_PEOPLE: tuple[Person, ...] = (
         patient_id="P10004",
         name="赵国强",
         phones=("19900000004",),
-        identifiers=(("id_card", id_card("1975-11-02", 35)), ("hospital_card", "00100004")),
+        identifiers=(("id_card", id_card("1975-11-02", 48)), ("hospital_card", "00100004")),
         birth_date="1975-11-02",
         story="职工医保",
     ),
