@@ -25,7 +25,7 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     "to_bills": {"zh": "查看待缴费账单", "en": "See what is to be paid"},
     "to_paid": {"zh": "查看已缴费记录", "en": "See what has been paid"},
     "to_scan": {"zh": "扫处方上的码", "en": "Scan a prescription"},
-    "yuan": {"zh": "¥{amount}", "en": "¥{amount}"},
+    "colon": {"zh": "：", "en": ": "},
     # ------------------------------------------------------------ waiting
     "asking_title": {"zh": "正在向医院查询", "en": "Asking the hospital"},
     "asking_text": {
@@ -164,7 +164,7 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     },
     "to_bind": {"zh": "绑定就诊人", "en": "Link a patient"},
     "to_patients": {"zh": "管理就诊人", "en": "Patients"},
-    "paid_others": {"zh": "您为他人付的款", "en": "Paid by you for others"},
+    "paid_others": {"zh": "您扫处方付的款", "en": "Paid by you with a prescription"},
     "paid_by": {"zh": "缴费地点", "en": "Paid"},
     "paid_at_window": {"zh": "收费窗口", "en": "at the window"},
     "paid_just_now": {"zh": "缴费成功", "en": "Paid"},

@@ -125,10 +125,22 @@ class Door:
         return state, target if is_page(target) else first_page(profile)
 
     def _not_signed_in(self, request: ApiRequest, profile: Profile, target: str) -> HTTPResponse:
-        """A page to tap on, so that no sign-in that fails goes round and round."""
+        """A page to tap on, so that no sign-in that fails goes round and round.
+
+        Apps send a code twice at times: what comes second finds the session that the first has brought.
+        """
+        if self._has_session(request, profile):
+            return redirect(target, status=303)
         response = self.renderer.page(request, "not_signed_in.html", profile=profile, status=401, target=target)
         self._keep(response, SIGN_IN_COOKIE, "", timedelta(0))
         return response
+
+    def _has_session(self, request: ApiRequest, profile: Profile) -> bool:
+        try:
+            session = self.room.auth.tokens.read(cookie_of(request, SESSION_COOKIE))
+        except NotSignedIn:
+            return False
+        return session.institution_id == profile.id
 
     def _outside(self, request: ApiRequest, profile: Profile, *, inside_app: bool) -> HTTPResponse:
         address = f"{self.room.services.outside.public_url}{page_of(request, profile).partition('?')[0]}"

@@ -18,6 +18,7 @@ from miniprogram_api.h5.bills import bill_values, own_payment
 from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.forms import is_ticked, text_of
 from miniprogram_api.h5.pages import WAY, Pages
+from miniprogram_api.h5.rendering import day_text
 from miniprogram_api.requests import ApiRequest
 from miniprogram_api.room import tickets
 from miniprogram_api.running import Asking
@@ -91,7 +92,7 @@ async def _shown(
     values: dict[str, Any] = {
         "view": view,
         "paper_url": paper_path(paper.token),
-        "issued_on": view.issued_on.isoformat() if view.issued_on else "",
+        "issued_on": day_text(view.issued_on, visit.look.language),
         "error": error,
         "payment": await own_payment(pages, visit, view.own_order_no) if view.own_order_no else None,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cache, partial
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -13,6 +14,7 @@ from sanic.response import HTTPResponse, html
 
 from core.institutions import Profile
 from core.page_texts import NOTICE_PARTS, page_text
+from core.texts import time_text
 from miniprogram_api.h5.addresses import page_of
 from miniprogram_api.h5.assets import Assets
 from miniprogram_api.h5.looks import look_of
@@ -57,6 +59,7 @@ class Renderer:
             .get_template(template)
             .render(
                 t=text,
+                when=partial(moment_text, language=look.language),
                 language=look.language,
                 look=look,
                 profile=profile,
@@ -109,6 +112,17 @@ def hospital_name(profile: Profile | None, language: str) -> str:
     if profile is None:
         return ""
     return (profile.name_en if language == "en" else "") or profile.name_zh
+
+
+def moment_text(moment: str, language: str) -> str:
+    """A time of the API in the reader's words."""
+    return time_text(datetime.fromisoformat(moment), language)
+
+
+def day_text(day: date | None, language: str) -> str:
+    if day is None:
+        return ""
+    return day.isoformat() if language == "en" else f"{day.year}年{day.month}月{day.day}日"
 
 
 def origin_of(url: str) -> str:

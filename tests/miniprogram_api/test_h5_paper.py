@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +32,7 @@ async def test_from_the_paper_to_the_receipt(house: House, web: Web) -> None:
 
     page = await web.get(f"/p/{token}")
     assert (page.status, page.read.language) == (200, "zh-CN")
-    for said in ("仁和医院", "王*兰", "2026-05-06"):
+    for said in ("仁和医院", "王*兰", "2026年5月6日"):
         assert said in page.text
     assert "86.50" not in page.html
     assert page.form("/consent").ticks == {"agreed": False}
@@ -132,8 +133,6 @@ async def test_the_last_four_of_a_document_open_it_too_in_small_letters(house: H
 
 
 async def test_where_nothing_can_be_compared_the_window_helps(house: House, web: Web) -> None:
-    from dataclasses import replace
-
     house.his.patients[ELDER] = replace(house.his.patients[ELDER], phones=(), identifiers=())
     token = await paper_of(house, house.bill(total_fen=8650))
     page = await web.get(f"/p/{token}")

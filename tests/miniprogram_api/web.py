@@ -201,7 +201,7 @@ class Web:
             return Page(
                 status=answer.status,
                 url=url,
-                headers={name.lower(): value for name, value in answer.headers.items()},
+                headers={name.lower(): "\n".join(answer.headers.getall(name)) for name in answer.headers},
                 html=html,
                 read=read,
                 hops=(),
