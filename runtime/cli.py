@@ -170,6 +170,20 @@ def _menu(action: str, institution: str, app_id: str | None, *, replace: bool = 
 
 
 @app.command()
+def label(
+    institution: Annotated[str, typer.Option(help="The institution's code.")],
+    bill: Annotated[str, typer.Option(help="The bill's number in the HIS.")],
+    out: Annotated[Path, typer.Option(help="Where to write it: label.html prints itself, label.svg is the picture.")],
+    branch: Annotated[str, typer.Option(help="Of which branch, where there is one.")] = "",
+) -> None:
+    """Write a label of 60 × 40 mm for a paper prescription: QR code, barcode, masked name, day."""
+    from runtime.commands import label as run
+
+    logs.to("label", human=True, level=50)
+    typer.echo(run(_settings(), institution=institution, branch=branch, bill=bill, out=out))
+
+
+@app.command()
 def version() -> None:
     """Print which version this is."""
     try:

@@ -247,3 +247,43 @@ def menu(settings: Settings, action: str, *, institution: str, app_id: str | Non
             await wired.finish()
 
     return asyncio.run(work())
+
+
+def label(settings: Settings, *, institution: str, branch: str, bill: str, out: Path) -> str:
+    """A label for one bill's paper, as a page or (a name that ends in .svg) as a picture; returns its address."""
+    from core.errors import HospitalUnavailable, NotFound
+    from core.paper import PrintedPaper
+    from miniprogram_api.labels import label_page, label_svg
+    from runtime.database import database
+    from runtime.programs import wire
+
+    async def work() -> PrintedPaper:
+        await _check(settings)
+        wired = wire(settings, "label")
+        try:
+            async with database(settings.database_url, pool_max=1):
+                institutions = wired.services.institutions
+                try:
+                    profile = await institutions.profile_by_code(institution)
+                except NotFound:
+                    raise ConfigurationError(f"there is no institution {institution!r}") from None
+                sites = [site for site in await institutions.sites(profile.id) if site.branch == branch]
+                if not sites:
+                    raise ConfigurationError(f"institution {institution!r} has no branch {branch!r}")
+                try:
+                    return await wired.services.papers.printed(sites[0], bill)
+                except NotFound:
+                    raise ConfigurationError(
+                        f'the HIS has no bill {bill!r}, or paper_code of {institution!r} is "off"'
+                    ) from None
+                except HospitalUnavailable:
+                    raise ConfigurationError("the HIS does not answer: try `zhenfu hospital check`") from None
+        finally:
+            await wired.finish()
+
+    paper = asyncio.run(work())
+    try:
+        out.write_text(label_svg(paper) if out.suffix == ".svg" else label_page(paper), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{out} cannot be written: {error.strerror}") from error
+    return paper.url
