@@ -33,7 +33,7 @@ from bot.dialogue import (
     turn,
 )
 from bot.events import ChatEvent, ChatEventKind
-from bot.turnstile import Turnstile
+from bot.turnstile import Places, Turnstile
 from core.chat_texts import ChatLinks, ChatQuestion, chat_text, fit_lines, hospital_silent_text, link
 from core.due import DueRow, give_back
 from core.errors import NotFound
@@ -88,32 +88,37 @@ class Conversation:
         store: TokenStore,
         *,
         turnstile: Turnstile | None = None,
+        places: Places | None = None,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._services = services
         self._store = store
         self._turnstile = turnstile or Turnstile(clock=services.outside.clock)
+        self.places = places or Places()
         self._answer_seconds = answer_seconds
         self._hearing: dict[str, asyncio.Task[Heard]] = {}
         self._heard: OrderedDict[str, Heard] = OrderedDict()
         self._asking: dict[tuple[UUID, ChatQuestion], _Question] = {}
 
-    async def hear(self, account: ChatAccount, event: ChatEvent) -> Heard:
+    async def hear(self, account: ChatAccount, event: ChatEvent, *, arrived_at: float | None = None) -> Heard:
         """Answer an event, for the first time or again. Goes on to its end when the caller goes away.
 
-        Beyond what one person may do at once, and beyond what this process bears, nothing is done or said.
+        The caller has one of the places. `arrived_at` is on the event loop's clock; without it, now. Beyond what one
+        person may do at once nothing is done or said.
         """
         key = f"chat:{account.id}:{event.event_id}"
         if (heard := self._heard.get(key)) is not None:
             return heard
-        task = self._hearing.get(key)
-        if task is None:
-            who = f"{account.id}:{event.open_id}"
-            if not self._turnstile.enter(who, event.kind):
-                log.info("chat_event_dropped", extra={"fields": {"app_id": account.app_id, "kind": event.kind.value}})
-                return Heard()
-            task = self._hearing[key] = asyncio.create_task(self._once(key, account, event))
-            task.add_done_callback(lambda done: self._ended(key, who, done))
+        if (task := self._hearing.get(key)) is not None:
+            async with self.places.left():
+                return await asyncio.shield(task)
+        who = f"{account.id}:{event.open_id}"
+        if not self._turnstile.enter(who, event.kind):
+            log.info("chat_event_dropped", extra={"fields": {"app_id": account.app_id, "kind": event.kind.value}})
+            return Heard()
+        since = asyncio.get_running_loop().time() if arrived_at is None else arrived_at
+        task = self._hearing[key] = asyncio.create_task(self._once(key, account, event, since + self._answer_seconds))
+        task.add_done_callback(lambda done: self._ended(key, who, done))
         return await asyncio.shield(task)
 
     def _ended(self, key: str, who: str, task: asyncio.Task[Heard]) -> None:
@@ -126,15 +131,15 @@ class Conversation:
 
     # ------------------------------------------------------------ once, between processes
 
-    async def _once(self, key: str, account: ChatAccount, event: ChatEvent) -> Heard:
-        ends_at = asyncio.get_running_loop().time() + self._answer_seconds
+    async def _once(self, key: str, account: ChatAccount, event: ChatEvent, ends_at: float) -> Heard:
         owner = secrets.token_hex(8)
         while not await self._store.acquire(key, owner, life=CLAIM_LIFE):
             if (heard := self._read(await self._store.get(key))) is not None:
                 return heard
             if asyncio.get_running_loop().time() >= ends_at:
                 return Heard()  # whoever is at it answers the attempt that he got
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            async with self.places.left():
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
         heard = await self._answered(account, event, ends_at)
         await self._store.set(key, self._written(heard), life=HEARD_LIFE)
         return heard
@@ -233,7 +238,8 @@ class Conversation:
         asking = self._ask(payer, question)
         if asking is not None:
             left = max(ends_at - asyncio.get_running_loop().time(), 0)
-            await asyncio.wait({asking.task}, timeout=left)
+            async with self.places.left():
+                await asyncio.wait({asking.task}, timeout=left)
             if asking.task.done():
                 return asking.task.result()
         links = self._services.answers.links(profile)

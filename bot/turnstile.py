@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from bot.events import ChatEventKind
@@ -10,7 +13,8 @@ from core.clock import Clock
 
 EVENTS_AT_ONCE_MAX = 3  # of one person
 EVENTS_PER_SECOND_MAX = 5  # of one person
-ALL_AT_ONCE_MAX = 400  # of everybody: beyond it no answer would be in time
+PLACES = 16  # pushes of everybody that are worked at once; more would only make each other late
+PLACE_SECONDS = 1.5  # who has no place by then is not answered: his answer would not be in time
 PERSONS_MAX = 20_000  # whose last second is remembered
 SECOND = timedelta(seconds=1)
 
@@ -25,19 +29,15 @@ class Turnstile:
         clock: Clock,
         at_once_max: int = EVENTS_AT_ONCE_MAX,
         per_second_max: int = EVENTS_PER_SECOND_MAX,
-        all_at_once_max: int = ALL_AT_ONCE_MAX,
     ) -> None:
         self._clock = clock
         self._at_once_max = at_once_max
         self._per_second_max = per_second_max
-        self._all_at_once_max = all_at_once_max
         self._inside: Counter[str] = Counter()
         self._entered: OrderedDict[str, deque[datetime]] = OrderedDict()
 
     def enter(self, who: str, kind: ChatEventKind) -> bool:
         """Whether an event of this person is worked; then `leave` follows."""
-        if self._inside.total() >= self._all_at_once_max:
-            return False
         if kind not in UNLIMITED and not (self._inside[who] < self._at_once_max and self._in_time(who)):
             return False
         self._inside[who] += 1
@@ -58,3 +58,31 @@ class Turnstile:
             return False
         moments.append(now)
         return True
+
+
+class Places:
+    """Places to work at, in the order of coming. Whoever waits for somebody outside leaves his place meanwhile."""
+
+    def __init__(self, places: int = PLACES) -> None:
+        self._free = asyncio.Semaphore(places)
+
+    async def take(self, seconds: float = PLACE_SECONDS) -> bool:
+        """A place, if one is free in time; then `give` follows."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+    def give(self) -> None:
+        self._free.release()
+
+    @asynccontextmanager
+    async def left(self) -> AsyncIterator[None]:
+        """Wait inside without a place; it is taken again, however long that takes."""
+        self.give()
+        try:
+            yield
+        finally:
+            await self._free.acquire()

@@ -32,10 +32,10 @@ from wire.http import HttpRequest, Transport
 
 log = logging.getLogger("zhenfu.chat")
 
-PUSH_SECONDS = 4.6
+PUSH_SECONDS = 4.4
 """From the push to our answer: the platform hangs up after five."""
 
-FORWARD_SECONDS = 4.2  # of those, until another vendor must have answered
+FORWARD_SECONDS = 4.0  # of those, until another vendor must have answered
 FORWARD_SECONDS_MIN = 0.2
 FORWARD_BYTES_MAX = 1 << 16
 TASKS_MAX = 800
@@ -53,12 +53,12 @@ FORBIDDEN = Acknowledgement(status=403, content_type="text/plain")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Arrived:
-    """A push as it came, and until when (on the event loop's clock) another vendor may take."""
+    """A push as it came, and when, on the event loop's clock."""
 
     query: str
     body: bytes
     content_type: str
-    forward_until: float
+    at: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +105,7 @@ class Callback:
             query=query,
             body=body,
             content_type=content_type,
-            forward_until=asyncio.get_running_loop().time() + FORWARD_SECONDS,
+            at=asyncio.get_running_loop().time(),
         )
         task = asyncio.create_task(self._worked(token, arrived))
         self._tasks.add(task)
@@ -122,6 +122,10 @@ class Callback:
             await asyncio.wait(set(self._tasks), timeout=seconds)
 
     async def _worked(self, token: str, arrived: _Arrived) -> _Answer:
+        places = self._conversation.places
+        if not await places.take():
+            log.warning("chat_no_place")
+            return _Answer(acknowledgement=SUCCESS)
         try:
             return await self._answered(token, arrived)
         except NotFound:
@@ -129,6 +133,8 @@ class Callback:
         except Exception:
             log.exception("chat_push_failed")
             return _Answer(acknowledgement=SUCCESS)
+        finally:
+            places.give()
 
     async def _answered(self, token: str, arrived: _Arrived) -> _Answer:
         account, keys = await self._account(token)
@@ -137,14 +143,15 @@ class Callback:
         if isinstance(push, Unverified):
             log.warning("chat_push_refused", extra={"fields": {"app_id": account.app_id, "reason": push.reason}})
             return _Answer(acknowledgement=FORBIDDEN)
-        heard = await self._conversation.hear(account, push.event)
+        heard = await self._conversation.hear(account, push.event, arrived_at=arrived.at)
         ours = self._reply(account, keys, push, heard)
         if heard.ours:
             return _Answer(acknowledgement=ours, handled="yes")
         if connection_of(account) == "forwarded":
             return _Answer(acknowledgement=Acknowledgement(status=200, content_type="text/plain"), handled="no")
         if forward_url := account.params.get("forward_url", "").strip():
-            theirs = await self._passed_on(account, forward_url, arrived)
+            async with self._conversation.places.left():
+                theirs = await self._passed_on(account, forward_url, arrived)
             return _Answer(acknowledgement=theirs or ours)
         return _Answer(acknowledgement=ours)
 
@@ -167,7 +174,7 @@ class Callback:
 
     async def _passed_on(self, account: ChatAccount, forward_url: str, arrived: _Arrived) -> Acknowledgement | None:
         """The other vendor's answer to the same bytes and signature; None when he has none in time."""
-        left = arrived.forward_until - asyncio.get_running_loop().time()
+        left = arrived.at + FORWARD_SECONDS - asyncio.get_running_loop().time()
         if left < FORWARD_SECONDS_MIN:
             return None
         request = HttpRequest(
