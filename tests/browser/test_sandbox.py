@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.chromium import DESKTOP, PHONE
-from tests.support.sandbox_page import WAIT, WIDER_THAN_SCREEN, running_sandbox, visit
+from tests.support.sandbox_page import WAIT, WIDER_THAN_SCREEN, PhoneOnPage, running_sandbox, visit
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -110,3 +110,19 @@ async def test_a_lost_notice_and_a_moved_clock_end_well(browser: Browser, addres
         await player.guide_says("三本账一致")
         assert (await player.newest_row())["verdict"] == "agree"
         await page.get_by_text("现在没有故障。").wait_for(timeout=WAIT)
+
+
+async def test_one_phone_alone_fills_a_real_phones_screen(browser: Browser, address: str) -> None:
+    page = await browser.new_page(**PHONE)
+    await page.goto(f"{address}phone/2")
+    phone = PhoneOnPage(page, 2)
+    await phone.hand_to("陈静")
+    await phone.open_chat()
+    await phone.say("人工")
+    await phone.last_answer(has_text="010-00000000")
+    box = await phone.root.locator(".phone").bounding_box()
+    assert box is not None
+    assert (box["x"], box["width"]) == (0, 390)
+    assert await page.get_by_text("演示环境").is_visible()
+    assert await page.evaluate(WIDER_THAN_SCREEN) <= 0
+    await page.close()

@@ -13,12 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
+
+from runtime.sandbox import for_real_phones, lan_address
+from runtime.sandbox_places import Places
 
 METHOD = "wechatpay/miniprogram/wechat"
 START_SECONDS = 45.0
@@ -253,6 +257,69 @@ def test_a_second_sandbox_in_the_same_folder_says_where_the_first_one_is(sandbox
     assert second.returncode == 78
     assert second.stdout == ""
     assert second.stderr == f"zhenfu: a sandbox already runs in {sandbox.folder} at {sandbox.url}\n"
+
+
+async def test_a_paper_of_the_his_opens_in_the_product_until_the_hospital_decides_otherwise(sandbox: Running) -> None:
+    async with aiohttp.ClientSession() as http:
+        page = await page_of(http, sandbox.url)
+        player = Player(http, sandbox.url, page["people"][0]["key"])
+        bill_id = (await player.act("desk/issue", kind="western"))["bill_id"]
+
+        async def content() -> str:
+            async with http.get(f"{sandbox.url}/api/papers") as answer:
+                papers = {paper["bill_id"]: paper for paper in (await answer.json())["papers"]}
+            return str(papers[bill_id]["content"])
+
+        address = await content()
+        assert address.startswith(f"{page['product_url']}/p/h1.")
+        assert await status_of(http, address) == 302  # to the platform, to learn who scans
+        assert await status_of(http, address[:-1] + ("B" if address[-1] == "A" else "A")) == 404
+        await player.act("desk/paper", mode="barcode")
+        assert await content() == bill_id
+        assert await status_of(http, address) == 404
+        await player.act("desk/paper", mode="his_makes", factor="none")
+        assert (await player.state())["paper"] == {"mode": "his_makes", "factor": "none"}
+        assert await status_of(http, address) == 302
+
+
+async def status_of(http: aiohttp.ClientSession, url: str) -> int:
+    headers = {"user-agent": "MicroMessenger/8.0"}
+    async with http.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as answer:
+        return answer.status
+
+
+async def test_the_account_hears_what_people_write(sandbox: Running) -> None:
+    async with aiohttp.ClientSession() as http:
+        page = await page_of(http, sandbox.url)
+        person = next(person for person in page["people"] if person["name"] == "林志成")
+        player = Player(http, sandbox.url, person["key"])
+        await player.act("phone/hand", number=2)
+        await player.until(lambda state: state["phones"][1]["menu"])
+        for _ in range(100):  # the platform has seen our address answer
+            await player.act("chat/say", text="缴费")
+            state = await player.state()
+            if any(entry["via"] in {"reply", "custom"} for entry in state["phones"][1]["entries"]):
+                break
+            await asyncio.sleep(0.3)
+        state = await player.until(lambda state: "绑定" in str(state["phones"][1]["entries"]))
+        assert person["name"] not in str(state["phones"][1]["entries"])
+
+
+def test_real_phones_reach_the_page_and_the_phones_and_nothing_else() -> None:
+    places = Places.reserved(0, page_host="127.0.0.2")
+    try:
+        hosts = {each.name: getattr(places, each.name).getsockname()[0] for each in fields(places)}
+    finally:
+        places.close()
+    assert {name for name, host in hosts.items() if host != "127.0.0.1"} == {"console", "phone_1", "phone_2"}
+
+
+def test_real_phones_are_told_the_address_that_was_named() -> None:
+    assert lan_address("192.168.1.20") == "192.168.1.20"
+    said = for_real_phones("http://192.168.1.20:8800")
+    assert "http://192.168.1.20:8800/phone/1" in said
+    assert "演示环境" in said
+    assert "█" in said
 
 
 def test_its_keys_are_readable_by_their_owner_alone(sandbox: Running) -> None:
