@@ -38,6 +38,7 @@ from runtime.setup import Setup
 from runtime.supervisor import Ready
 from simulators.clock import OffsetClock
 from simulators.console.app import LOOPBACK_NAMES, create_console
+from simulators.console.asking import LinkAsker
 from simulators.console.papers import Printer
 from simulators.console.phones import PHONES, Person, Phones
 from simulators.console.webview import create_webview
@@ -327,6 +328,7 @@ async def live(settings: Settings, places: Places, stopping: asyncio.Event, read
         )
         limits = aiohttp.ClientTimeout(total=DELIVERY_SECONDS, connect=2)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=limits, trust_env=False))
+        world.printer.ask = LinkAsker(session, world.hospital)
         shown = world.console(SandboxBooks(pool), pool)
         names = LOOPBACK_NAMES | {places.console.getsockname()[0]}
         console_port = places.console.getsockname()[1]

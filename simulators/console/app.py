@@ -22,7 +22,7 @@ from sanic.response import json as json_response
 from yarl import URL
 
 from simulators.console.acting import Acts
-from simulators.console.papers import FACTORS, MODES, qr_svg
+from simulators.console.papers import FACTORS, MODES, bars_svg, qr_svg
 from simulators.console.phones import PHONES
 from simulators.console.world import WECHAT_PREFIX, ConsoleWorld, Mistake
 from simulators.hospital_books import Refusal
@@ -88,13 +88,19 @@ def create_console(world: ConsoleWorld, *, host_names: frozenset[str] = LOOPBACK
             )
         )
 
+    @app.get("/paper/<bill_id>/bars.svg")
+    async def paper_bars(request: Request, bill_id: str) -> HTTPResponse:
+        if bill_id not in world.hospital.bills:
+            raise NotFound()
+        return raw(bars_svg(bill_id), content_type="image/svg+xml")
+
     @app.get("/paper/<bill_id>/code.svg")
     async def paper_code(request: Request, bill_id: str) -> HTTPResponse:
         try:
             content = await acts.paper_content(bill_id)
         except Refusal:
             raise NotFound() from None
-        if not content:
+        if not content.startswith("http"):
             raise NotFound()
         return raw(qr_svg(content), content_type="image/svg+xml")
 

@@ -93,12 +93,16 @@ def test_a_jar_keeps_cookies_by_path_and_until_their_end() -> None:
     assert jar.header("/h/renhe/", NOON) == "__Host-session=a.b"
 
 
-def test_a_paper_is_sealed_as_the_document_says() -> None:
-    """The values of docs/connect-a-hospital.md would be the same: institution, branch and bill, a line each."""
-    token = paper_token(b"key", "renhe", "", "CF1")
-    assert token.split(".")[:2] == ["h1", "cmVuaGUKCkNGMQ"]
-    assert len(token.split(".")[2]) == 22
-    assert paper_token(b"other", "renhe", "", "CF1") != token
+@pytest.mark.parametrize(
+    ("branch", "bill_id", "token"),
+    [
+        ("", "CF2026050600012", "h1.cmVuaGUKCkNGMjAyNjA1MDYwMDAxMg.bwgrbHCeBkMSjh-sKsvtYg"),
+        ("main", "2026/05/06+处方 #7", "h1.cmVuaGUKbWFpbgoyMDI2LzA1LzA2K-WkhOaWuSAjNw.ZRGE1Iei0-b-pSNO2Pm3yg"),
+    ],
+)
+def test_a_paper_is_sealed_as_the_document_says(branch: str, bill_id: str, token: str) -> None:
+    """The examples of docs/connect-a-hospital.md."""
+    assert paper_token(b"demo-paper-key-for-this-document-only-01", "renhe", branch, bill_id) == token
 
 
 # ---------------------------------------------------------------- a phone's browser before a product

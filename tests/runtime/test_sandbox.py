@@ -277,6 +277,11 @@ async def test_a_paper_of_the_his_opens_in_the_product_until_the_hospital_decide
         await player.act("desk/paper", mode="barcode")
         assert await content() == bill_id
         assert await status_of(http, address) == 404
+        await player.act("desk/paper", mode="his_asks")
+        asked = await content()
+        assert asked.startswith(f"{page['product_url']}/p/")
+        assert "/h1." not in asked
+        assert await status_of(http, asked) == 302
         await player.act("desk/paper", mode="his_makes", factor="none")
         assert (await player.state())["paper"] == {"mode": "his_makes", "factor": "none"}
         assert await status_of(http, address) == 302

@@ -52,7 +52,7 @@ export class Paper {
     }
     const code = paper.content.startsWith("http")
       ? h("img", { class: "paper-code", src: `/paper/${paper.bill_id}/code.svg`, alt: "处方上的二维码", width: 132, height: 132 })
-      : h("p", { class: "paper-bars" }, paper.content ? `▌▍▌▎▌▍▎▌ ${paper.content}` : "（纸上没有码）");
+      : h("p", { class: "paper-code none" }, paper.content ? "没有二维码：在手机上打开「扫处方」，扫下面的条形码" : "纸上没有码");
     replace(
       $("paper"),
       h(
@@ -72,7 +72,10 @@ export class Paper {
           ].map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]),
         ),
         code,
-        h("p", { class: "paper-note" }, "微信扫码缴费"),
+        h("p", { class: "paper-note" }, paper.content.startsWith("http") ? "微信扫码缴费" : ""),
+        paper.content
+          ? h("p", { class: "paper-bars" }, h("img", { src: `/paper/${paper.bill_id}/bars.svg`, alt: "处方单号的条形码" }), paper.bill_id)
+          : null,
       ),
       h(
         "div",

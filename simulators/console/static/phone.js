@@ -277,7 +277,7 @@ export class Phone {
                 h(
                   "button",
                   { type: "button", disabled: !paper.content, "data-scan": paper.bill_id, on: { click: () => choose(paper.content) } },
-                  paper.content ? h("img", { src: `/paper/${paper.bill_id}/code.svg`, alt: "", width: 52, height: 52 }) : null,
+                  paper.content.startsWith("http") ? h("img", { src: `/paper/${paper.bill_id}/code.svg`, alt: "", width: 52, height: 52 }) : null,
                   h("span", {}, h("b", {}, `${paper.patient_name} · ${paper.title}`), h("small", {}, paper.content ? paper.bill_id : "这张纸上没有码")),
                 ),
               ),
