@@ -5,7 +5,7 @@ It changes nothing and moves no money. A line is `ok`, `warn` (works today, look
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,16 +18,18 @@ from urllib.parse import urlsplit
 import asyncpg
 from redis.exceptions import RedisError
 
+from bot.wechat.client import WechatApi
+from bot.wechat.tokens import AccessTokens
 from core.clock import Clock
 from core.errors import ConfigurationError, CounterpartyError, Refused
 from core.models import PaymentMethod
 from core.ports import NOTICE_KINDS, ChatAccount
 from core.scrubbing import scrub_text
-from core.services import Services
 from core.tenancy import across_institutions
+from runtime import doctor_chat
 from runtime.bootstrap import check_whose
 from runtime.database import MIGRATIONS, credentials_of, database
-from runtime.programs import clock_of, wire
+from runtime.programs import Wired, clock_of, wire
 from runtime.redis import connect
 from runtime.settings import Settings, read_settings
 from wire.http import HttpReply, HttpRequest, Transport
@@ -91,6 +93,11 @@ class Report:
 
     def fail(self, name: str, detail: str, what_to_do: str) -> None:
         self.lines.append(Line(name=name, state="fail", detail=detail, what_to_do=what_to_do))
+
+    def found(self, findings: Iterable[doctor_chat.Finding]) -> None:
+        self.lines += [
+            Line(name=each.name, state=each.state, detail=each.detail, what_to_do=each.what_to_do) for each in findings
+        ]
 
     def skew(self, name: str, seconds: float, whose: str) -> None:
         """How far our clock is from another one."""
@@ -419,14 +426,15 @@ async def _set_up(report: Report, settings: Settings, *, offline: bool) -> None:
     wired = wire(settings, "doctor", watched=watched)
     try:
         async with database(settings.database_url, pool_max=2):
-            await _accounts(report, wired.services, offline=offline)
+            await _accounts(report, wired, offline=offline)
     finally:
         await wired.finish()
     for host, off in sorted(dates[0].skew_seconds.items()):
         report.skew(f"clock_{host}", off, f"{host}'s")
 
 
-async def _accounts(report: Report, services: Services, *, offline: bool) -> None:
+async def _accounts(report: Report, wired: Wired, *, offline: bool) -> None:
+    services = wired.services
     institutions = services.institutions
     with across_institutions("the operator's checks"):
         offered = await PaymentMethod.filter(operator_enabled=True, institution_enabled=True).count()
@@ -451,13 +459,19 @@ async def _accounts(report: Report, services: Services, *, offline: bool) -> Non
             report.warn(f"chat {chat.app_id}", f"no template for {', '.join(missing)}", "those messages are skipped")
         else:
             report.ok(f"chat {chat.app_id}", f"{chat.platform}, a template for every kind of message")
+    for chat in chats:
+        if chat.platform == doctor_chat.OFFICIAL:
+            report.found(doctor_chat.callback_settings(chat))
     if offline:
         return
+    tokens = AccessTokens(api=WechatApi(transport=wired.transport), store=wired.tokens, clock=services.outside.clock)
     for chat in chats:
         messenger = services.outside.messengers.get(chat.platform)
         if isinstance(messenger, _Checkable):
             remedy = CHAT_REMEDIES.get(chat.platform, CHAT_REMEDY)
             await _ask(report, f"chat {chat.app_id} token", messenger.check(chat), remedy)
+        public_url = services.outside.public_url
+        report.found(await doctor_chat.findings(chat, public_url=public_url, transport=wired.transport, tokens=tokens))
     for site in sites:
         hospital = services.outside.hospitals.get(site.adapter)
         name = f"hospital {site.branch or site.id.hex[:8]}"
