@@ -193,10 +193,6 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "我知道：手机支付按自费结算，医保不报销",
         "en": "I know that paying by phone is self-paid and insurance does not cover it",
     },
-    "pay_self_paid_missing": {
-        "zh": "这张是医保账单。请先打勾表示知道按自费结算；要用医保请到窗口。",
-        "en": "This bill is insured. Please tick the box to pay it yourself, or go to the window to use insurance.",
-    },
     "open_own": {
         "zh": "您已经开始为这张账单付款，还没有完成。",
         "en": "You have begun to pay this bill and have not finished.",

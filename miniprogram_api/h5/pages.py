@@ -74,7 +74,7 @@ class Pages:
             status=STATUS[error.code],
             message=error_text(error, visit.look.language),
             retry=retry,
-            is_missing=error.code == "not_found",
+            title="missing_title" if error.code == "not_found" else "error_title",
         )
 
 

@@ -50,9 +50,10 @@ class Site:
                 return await self.pages.door.begin(request, profile)
             except RequestError as refused:
                 exception = refused
-        language = look_of(request).language
+        language, title = look_of(request).language, "error_title"
         match exception:
             case StaleForm():
+                title = "form_stale_title"
                 status, message = STALE_STATUS, page_text("form_stale_text", language)
             case RequestError():
                 status, message = STATUS[exception.code], error_text(exception, language)
@@ -64,6 +65,8 @@ class Site:
             case _:
                 log.error("page_failed", exc_info=exception, extra={"fields": {"request_id": request.ctx.request_id}})
                 status, message = STATUS["internal_error"], ERRORS["internal_error"][language]
+        if status == STATUS["not_found"]:
+            title = "missing_title"
         return self.pages.renderer.page(
             request,
             "error.html",
@@ -71,7 +74,7 @@ class Site:
             status=status,
             message=message,
             retry=page_of(request, profile) if profile is not None else "",
-            is_missing=status == STATUS["not_found"],
+            title=title,
         )
 
     async def _profile(self, request: ApiRequest) -> Profile | None:

@@ -229,6 +229,7 @@ async def test_a_paper_scanned_while_its_payment_is_open_goes_on(house: House, w
 async def test_a_slow_hospital_is_said_to_be_asked_and_the_page_goes_on(house: House, web: Web) -> None:
     token = await paper_of(house, house.bill(total_fen=8650))
     await web.opens(token)
+    web.is_patient = False
     his = held(house.services.outside.hospitals, "rest")
     his.hold("get_bill")
     page = await web.get(f"/p/{token}")
@@ -246,6 +247,7 @@ async def test_a_slow_hospital_is_said_to_be_asked_and_the_page_goes_on(house: H
 async def test_a_hospital_that_is_slow_to_compare_is_waited_for(house: House, web: Web) -> None:
     token = await paper_of(house, house.bill(total_fen=8650))
     page = await web.submit(await web.get(f"/p/{token}"), "/consent")
+    web.is_patient = False
     his = held(house.services.outside.hospitals, "rest")
     his.hold("get_bill")
     page = await web.submit(page, "/factor", factor="0001")

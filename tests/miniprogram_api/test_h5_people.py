@@ -162,6 +162,7 @@ async def test_one_of_several_patients_is_chosen(house: House, web: Web) -> None
 async def test_a_list_that_the_hospital_owes_us_comes_by_itself(house: House, web: Web) -> None:
     house.bill(total_fen=8650)
     await binds(house, web)
+    web.is_patient = False
     his = held(house.services.outside.hospitals, "rest")
     his.hold("list_bills")
     page = await web.get(HOME)
@@ -234,6 +235,7 @@ async def test_the_scanner_is_offered_where_the_app_lets_us(house: House, web: W
 async def test_a_slow_hospital_is_asked_for_a_number_once(house: House, web: Web) -> None:
     bill_id = house.bill(total_fen=8650)
     page = await web.get(f"{HOME}scan")
+    web.is_patient = False
     his = held(house.services.outside.hospitals, "rest")
     his.hold("get_bill")
     page = await web.submit(page, "/scan", number=bill_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ BROWSER = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/126.0 Mobil
 OPEN_URL = "https://open.weixin.qq.com"
 CODE = "renhe"
 H5_METHOD = "wechatpay/jsapi/wechat"
-REDIRECTS_MAX = 8
+REDIRECTS_MAX = 12
+ASKING, WORKING = "正在向医院查询", "正在办理"
 _VOID = frozenset({"input", "meta", "link", "br", "hr", "img"})
 
 
@@ -138,6 +140,9 @@ class Page:
         """The words of the page, blanks made one."""
         return " ".join(" ".join(self.read.words).split())
 
+    def text_says(self, *texts: str) -> bool:
+        return any(text in self.text for text in texts)
+
     @property
     def path(self) -> str:
         parts = urlsplit(self.url)
@@ -167,6 +172,7 @@ class Web:
     user: str = ""
     agent: str = WECHAT
     language: str = "zh-CN,zh;q=0.9"
+    is_patient: bool = True  # waits with a page that waits for the hospital
 
     async def get(self, address: str) -> Page:
         return await self._go("GET", address, None)
@@ -211,9 +217,13 @@ class Web:
         hops: list[str] = []
         for _ in range(REDIRECTS_MAX):
             page = await self.once(method, address, fields, **headers)
+            method, fields, headers = "GET", None, {}
+            if self.is_patient and page.read.refresh and page.text_says(ASKING, WORKING):
+                await asyncio.sleep(0.2)
+                address = page.read.refresh
+                continue
             if page.status not in (302, 303):
                 return Page(**{**page.__dict__, "hops": tuple(hops)})
-            method, fields, headers = "GET", None, {}
             address = await self._follow(page.url, page.headers["location"])
             hops.append(address)
         raise AssertionError(f"round and round: {hops}")
