@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from simulators.console.comparing_refunds import RefundRow, refund_rows
+
 Fields = Mapping[str, Any]
 
 SETTLED_LINES = frozenset({"confirmed", "returned", "void", "disputed"})
@@ -72,6 +74,15 @@ class Row:
     verdict: Verdict
     said: str  # the verdict in a sentence
     bill_ids: tuple[str, ...] = field(default=())
+    refunds: tuple[RefundRow, ...] = field(default=())
+
+    @property
+    def off(self) -> list[str]:
+        """The books whose amount stands alone, once everything has come to rest."""
+        fens = {"his": self.his.fen or 0, "wechatpay": self.wechatpay.fen or 0, "ours": self.ours.fen or 0}
+        if self.verdict is not Verdict.DIFFER or len(set(fens.values())) == 1:
+            return []
+        return [book for book, fen in fens.items() if list(fens.values()).count(fen) == 1]
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -84,6 +95,8 @@ class Row:
             "ours": self.ours.shown(),
             "verdict": self.verdict.value,
             "said": self.said,
+            "off": self.off,
+            "refunds": [refund.shown() for refund in self.refunds],
         }
 
 
@@ -111,7 +124,7 @@ def compare(his: Fields, wechatpay: Fields, ours: Fields) -> list[Row]:
     payments = {str(payment["order_no"]): payment for payment in ours.get("payments", [])}
     oldest = min((_moment(payment["created_at"]) for payment in payments.values()), default=None)
     rows = [
-        _of_payment(payment, orders.get(order_no), bookings.get(order_no, []), bills)
+        _of_payment(payment, orders.get(order_no), bookings.get(order_no, []), bills, wechatpay)
         for order_no, payment in payments.items()
     ]
     for order_no, order in orders.items():
@@ -158,7 +171,11 @@ def _bookings(bills: Mapping[str, Fields]) -> dict[str, list[_Booking]]:
 
 
 def _of_payment(
-    payment: Fields, order: Fields | None, bookings: Sequence[_Booking], bills: Mapping[str, Fields]
+    payment: Fields,
+    order: Fields | None,
+    bookings: Sequence[_Booking],
+    bills: Mapping[str, Fields],
+    wechatpay: Fields,
 ) -> Row:
     lines: Sequence[Fields] = payment.get("lines", [])
     refunds: Sequence[Fields] = payment.get("refunds", [])
@@ -197,6 +214,7 @@ def _of_payment(
         verdict=verdict,
         said=said,
         bill_ids=bill_ids,
+        refunds=refund_rows(str(payment["order_no"]), wechatpay, refunds),
     )
 
 

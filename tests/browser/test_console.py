@@ -177,6 +177,35 @@ def test_an_order_is_judged_by_what_all_three_say(
     assert (row.verdict, row.said) == (verdict, said)
 
 
+def test_the_book_that_stands_alone_is_named() -> None:
+    row = compare(a_his(a_booking()), a_channel(refunded_fen=500), our_books())[0]
+    assert (row.verdict, row.off) == (Verdict.DIFFER, ["wechatpay"])
+    assert compare(a_his(a_booking()), a_channel(), our_books())[0].off == []
+
+
+def test_each_refund_is_shown_with_what_both_say_of_it() -> None:
+    channel = a_channel(state="REFUND", refunded_fen=500, returning_fen=300) | {
+        "refunds": [
+            {"out_trade_no": ORDER, "out_refund_no": "R1", "refund_fen": 500, "state": "SUCCESS", "by_hand": False},
+            {"out_trade_no": ORDER, "out_refund_no": "X9", "refund_fen": 300, "state": "PROCESSING", "by_hand": True},
+            {"out_trade_no": "P-OTHER", "out_refund_no": "R2", "refund_fen": 1, "state": "SUCCESS", "by_hand": False},
+        ]
+    }
+    ours = our_books(
+        refunds=(
+            {"refund_no": "R1", "amount_fen": 500, "status": "pending", "cause": "BILL_CANCELLED"},
+            {"refund_no": "R3", "amount_fen": 100, "status": "approved", "cause": "surplus"},
+        )
+    )
+    row = compare(a_his(a_booking()), channel, ours)[0]
+    shown = [(each.refund_no, each.cause, each.wechatpay, each.ours, each.same) for each in row.refunds]
+    assert shown == [
+        ("R1", "处方已作废", "已到账", "退款处理中", False),
+        ("R3", "重复支付", "没有记录", "准备发出", True),
+        ("X9", "在商户平台手工退款", "退款处理中", "没有记录", False),
+    ]
+
+
 def test_a_bill_that_nobody_pays_by_phone_has_a_row_of_its_own() -> None:
     (unpaid,) = compare(a_his(state="unpaid"), {}, {})
     (window,) = compare(a_his(a_booking(paid_by="window", order_no="")), {}, {})

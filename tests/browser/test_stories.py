@@ -65,6 +65,26 @@ async def test_a_stranger_pays_from_a_paper(browser: Browser, address: str) -> N
         await player.guide_says("何佩玲没有绑定过")
 
 
+async def test_a_barcode_is_scanned_in_the_page_where_the_hospital_prints_no_address(
+    browser: Browser, address: str
+) -> None:
+    async with visit(browser, address, DESKTOP) as player:
+        page, phone = player.page, player.phone(2)
+        await page.get_by_text("纸上的码怎么来").click()
+        await page.get_by_label("纸上的码", exact=True).select_option("barcode")
+        await page.get_by_text("已改").wait_for(timeout=WAIT)
+        bill_id = await player.issue("林志成")
+        await phone.hand_to("王丽")
+        assert await player.paper(bill_id) == bill_id
+        await phone.open_chat()
+        await phone.press_menu("更多", "扫处方")
+        await phone.web.get_by_role("button", name="扫一扫").click(timeout=WAIT)
+        await phone.scan(bill_id)
+        await phone.web.get_by_text("林*成").wait_for(timeout=WAIT)
+        await page.get_by_label("纸上的码", exact=True).select_option("his_makes")
+        await page.locator(f'[data-paper="{bill_id}"][data-content^="http"]').wait_for(timeout=WAIT)
+
+
 async def test_of_two_bills_paid_together_the_hospital_refuses_one(browser: Browser, address: str) -> None:
     async with visit(browser, address, DESKTOP) as player:
         page, phone = player.page, player.phone(1)

@@ -90,7 +90,7 @@ export class Books {
     const cell = (entry, name) =>
       h(
         "td",
-        { "data-book": name },
+        { "data-book": name, class: row.off.includes(name) ? "off" : "" },
         h("b", { class: entry.fen === null ? "absent" : "" }, entry.fen === null ? "—" : `¥${yuan(entry.fen)}`),
         h("span", {}, entry.word),
         entry.notes.map((note) => h("small", {}, note)),
@@ -116,8 +116,22 @@ export class Books {
         ),
       ),
       row.verdict !== "nothing"
-        ? h("tr", {}, cell(row.his, "his"), cell(row.wechatpay, "wechatpay"), cell(row.ours, "ours"))
+        ? [
+            h("tr", {}, cell(row.his, "his"), cell(row.wechatpay, "wechatpay"), cell(row.ours, "ours")),
+            row.refunds.map((refund) => this.#refund(refund)),
+          ]
         : h("tr", {}, h("td", { colspan: 3, class: "only-his" }, onPhone ? row.said : `¥${yuan(row.his.fen)} · ${row.said}`)),
+    );
+  }
+
+  // One refund: why, and how far each of the two that move money says it is.
+  #refund(refund) {
+    return h(
+      "tr",
+      { class: refund.same ? "refund-row" : "refund-row off", "data-refund": refund.refund_no },
+      h("td", {}, h("small", {}, `退款 ¥${yuan(refund.amount_fen)}`), refund.cause ? h("small", {}, refund.cause) : null),
+      h("td", {}, h("small", {}, refund.wechatpay)),
+      h("td", {}, h("small", {}, refund.ours)),
     );
   }
 

@@ -48,6 +48,7 @@ export class MiniProgram {
       this.failure = error;
     }
     if (this.closed) return;
+    this.started = true;
     if (this.shown) this.#draw();
     this.phone.happened("bound", { bound: this.isBound });
   }

@@ -65,9 +65,22 @@ export class Stories {
     return this.log.filter((each) => each.name === name).length;
   }
 
+  get #phone() {
+    return this.phones.find((each) => each.person?.phone_key === this.person.phone_key);
+  }
+
+  // The number of the phone that this story's person holds.
+  get at() {
+    return this.#phone?.number ?? this.story.phone;
+  }
+
+  // Whether this person's WeChat has been opened, bound or not.
+  get opened() {
+    return this.#phone?.mini?.started ?? false;
+  }
+
   get bound() {
-    const phone = this.phones.find((each) => each.person?.phone_key === this.person.phone_key);
-    return phone?.mini?.isBound ?? false;
+    return this.#phone?.mini?.isBound ?? false;
   }
 
   // ------------------------------------------------------------ what happens
@@ -161,7 +174,8 @@ export class Stories {
   // On a small screen: the way to where the next step is done.
   #way() {
     if (!this.story) return;
-    const { panel } = this.story.steps[this.step];
+    const { panel: place } = this.story.steps[this.step];
+    const panel = place === "phone" ? `phone${this.at}` : place;
     const button = $("guide-go");
     button.textContent = `${PANELS[panel]} ›`;
     button.dataset.panel = panel;

@@ -11,12 +11,12 @@ const issue = (say) => ({
   done: (story) => story.saw("issued"),
 });
 
-const keypad = (number) => ({
+const keypad = {
   say: () => "在支付窗口输入任意六位数字。",
-  panel: `phone${number}`,
-  target: () => onPhone(number, ".keypad"),
+  panel: "phone",
+  target: (story) => onPhone(story.at, ".keypad"),
   done: (story) => story.saw("paid", ({ values }) => values.result === "paid"),
-});
+};
 
 const agree = (said) => ({
   say: (story) => (story.row?.verdict === "differ" ? "三本账不一致：看标红的一行。" : "钱已付，医院正在记账，看三本账。"),
@@ -26,10 +26,10 @@ const agree = (said) => ({
   said,
 });
 
-const paying = (number, say, target) => ({
+const paying = (say, target) => ({
   say,
-  panel: `phone${number}`,
-  target: () => onPhone(number, ".pay-sheet") ?? target(),
+  panel: "phone",
+  target: (story) => onPhone(story.at, ".pay-sheet") ?? target(story.at),
   done: (story) => story.saw("paying"),
 });
 
@@ -44,29 +44,36 @@ export const STORIES = [
     phone: 1,
     steps: [
       {
-        ...issue((story) => (story.bound ? `${story.person.name}已在手机上绑定。在「医生工作台」点「开单」。` : "正在打开手机……")),
+        ...issue((story) => {
+          if (story.bound) return `${story.person.name}已在手机上绑定。在「医生工作台」点「开单」。`;
+          if (!story.opened) return "正在打开手机……";
+          return `先在手机${story.at}上打开小程序，点「绑定」，${story.person.name}才收得到消息；然后点「开单」。`;
+        }),
         // Whoever is chosen at the desk instead may have to bind first.
-        target: (story) => (story.bound ? one("#issue .primary") : onPhone(1, '[data-key="bind"]') ?? onPhone(1, '[data-row="mini"]')),
+        target: (story) => (story.bound ? one("#issue .primary") : onPhone(story.at, '[data-key="bind"]') ?? onPhone(story.at, '[data-row="mini"]')),
       },
       {
         say: (story) =>
           story.waitedLong
             ? "消息还没到（也许开着故障）。也可以直接在手机上打开小程序。"
             : story.bound
-              ? "单已开出，看手机1：消息马上就到。"
-              : "单已开出。还没绑定，收不到消息：请在手机1的小程序里点「绑定」。",
-        panel: "phone1",
-        target: () => onPhone(1, '[data-key="bind"]'),
+              ? `单已开出，看手机${story.at}：消息马上就到。`
+              : `单已开出。还没绑定，收不到消息：请在手机${story.at}的小程序里点「绑定」。`,
+        panel: "phone",
+        target: (story) => onPhone(story.at, '[data-key="bind"]'),
         done: (story) => story.saw("message") || story.saw("bill") || story.saw("paying"),
       },
       {
-        say: () => "手机1收到「待缴费通知」。点开消息，再点「去缴费」。",
-        panel: "phone1",
-        target: () => firstOnPhone(1, PAY_BUTTONS),
+        say: (story) => `手机${story.at}收到「待缴费通知」。点开消息，再点「去缴费」。`,
+        panel: "phone",
+        target: (story) => firstOnPhone(story.at, PAY_BUTTONS),
         done: (story) => story.saw("bill") || story.saw("page") || story.saw("paying"),
       },
-      paying(1, () => "核对金额，点「确认支付」。", () => firstOnPhone(1, PAY_BUTTONS)),
-      keypad(1),
+      paying(
+        () => "核对金额，点「确认支付」。",
+        (number) => firstOnPhone(number, PAY_BUTTONS),
+      ),
+      keypad,
       agree("付好了：手机收到缴费成功消息和就诊指引，三本账一致。接着试试别的故事、拨时钟、开故障。"),
     ],
   },
@@ -85,11 +92,10 @@ export const STORIES = [
         done: (story) => story.saw("scanned"),
       },
       paying(
-        2,
         (story) => `在手机2上同意隐私说明，填后四位（登记的手机尾号 ${story.person.phone.slice(-4)}），核对后点「确认缴费」。`,
-        () => onPhone(2, ".web iframe"),
+        (number) => onPhone(number, ".web iframe"),
       ),
-      keypad(2),
+      keypad,
       agree("陌生人扫码也付好了：三本账一致，纸上和页面上都没有露出全名。"),
     ],
   },
@@ -106,11 +112,10 @@ export const STORIES = [
         fault: "hospital.refuses_confirm",
       },
       paying(
-        1,
         () => "医院会拒收其中一张。在手机1上打开小程序，勾选两张，点「合并支付」。",
-        () => firstOnPhone(1, ['[data-key^="merge-"]:not(:checked):not(button)', '[data-key="merge-pay"]', '[data-row="mini"]']),
+        (number) => firstOnPhone(number, ['[data-key^="merge-"]:not(:checked):not(button)', '[data-key="merge-pay"]', '[data-row="mini"]']),
       ),
-      keypad(1),
+      keypad,
       {
         say: (story) =>
           story.row?.wechatpay.notes.length ? "医院拒收的一张正在原路退回，微信要几分钟。点时钟「+10 分钟」快进。" : "钱已付，医院正在记账……",
