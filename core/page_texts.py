@@ -241,6 +241,11 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "正在准备付款，请稍等，没有扣款。",
         "en": "Getting the payment ready. Please wait; you have not been charged.",
     },
+    "sheet_over": {
+        "zh": "这次付款的时间到了，正在核对结果，请稍等，页面会自己更新。如果没有付款，稍后可以重新付。",
+        "en": "The time for this payment is over and its result is being checked; this page updates by itself."
+        " If you have not paid, you can pay again in a moment.",
+    },
     "cancel_button": {"zh": "取消这次付款", "en": "Cancel this payment"},
     "confirming_text": {
         "zh": "钱已经付了，正在等医院入账。请勿重复支付。页面会自己更新。",

@@ -202,6 +202,7 @@ async def own_payment(pages: Pages, visit: Visit, order_no: str) -> dict[str, An
     lines = await services.payments.lines(payment)
     return {
         **views.payment(payment, lines, visit.look.language),
+        "is_begun": payment.status is PaymentStatus.CREATED,  # its pay sheet is still to come
         "sheet": services.payments.pay_sheet(payment),
         "patient_name": await services.patients.masked_name(visit.profile.id, payment.patient_id),
     }

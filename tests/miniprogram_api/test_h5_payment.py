@@ -105,6 +105,19 @@ async def test_how_it_stands_is_asked_by_a_script(house: House, web: Web) -> Non
     assert json.loads(state.html)["status"] == "paid"
 
 
+async def test_a_pay_sheet_whose_time_is_over_is_not_offered(house: House, web: Web) -> None:
+    _, page = await opened(house, web)
+    paying = await web.begins(page)
+    house.clock.advance(timedelta(seconds=280))
+    late = await web.get(paying.path)
+    assert "sheet" not in late.read.data
+    assert "这次付款的时间到了" in late.text
+    assert late.has_form("/cancel")
+    house.clock.advance(timedelta(minutes=2))
+    await house.settle(within=timedelta(minutes=10))
+    assert "没有付款，没有扣款" in (await web.get(paying.path)).text
+
+
 async def test_the_app_that_says_ok_is_not_believed(house: House, web: Web) -> None:
     _, page = await opened(house, web)
     paying = await web.begins(page)
