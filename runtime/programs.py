@@ -46,6 +46,9 @@ DATABASE_WAIT_SECONDS = 60.0
 """A program that starts while the database is away waits for it; after that it dies and is started again."""
 
 SERVER_NAME = "zhenfu"
+BACKLOG = 2048
+"""Connections that wait to be taken: one that finds no room tries again after seconds, longer than a platform waits."""
+
 HOUSEKEEPING_EVERY = timedelta(hours=1)
 
 
@@ -198,6 +201,7 @@ def run_server(settings: Settings, ready: Ready, *, programs: int = 1, on: socke
     app = server(settings, programs=programs, ready=ready)
     app.run(
         sock=on or listen(settings.host, settings.port),
+        backlog=BACKLOG,
         single_process=True,
         access_log=False,
         motd=False,

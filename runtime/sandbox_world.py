@@ -32,6 +32,7 @@ from runtime.listening import serving
 from runtime.programs import clock_of
 from runtime.sandbox_accounts import SandboxAccounts
 from runtime.sandbox_books import SandboxBooks
+from runtime.sandbox_people import Invitations
 from runtime.sandbox_places import Places
 from runtime.settings import Settings
 from runtime.setup import Setup
@@ -45,7 +46,6 @@ from simulators.console.webview import create_webview
 from simulators.console.world import ConsoleWorld
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
-from simulators.hospital_stock import READY_PEOPLE
 from simulators.kit import ConnectionLost, NeverConnected, Request, Response, create_app, deliver_forever
 from simulators.sms import SmsSimulator
 from simulators.wechat import App, WechatPlatformSimulator, push_forever
@@ -64,8 +64,6 @@ PAPER_KEY = "paper-key-of-the-sandbox-which-opens-nothing"
 CALLBACK_TRIES = 60
 PAGES = {"pages/payment/index", "pages/bills/index"}
 DELIVERY_SECONDS = 10.0
-CHINESE_DOCUMENTS = frozenset({"id_card", "birth_certificate", "hk_macau_permit", "taiwan_permit", "hospital_card"})
-UNKNOWN_PHONE = "19900000099"  # of somebody whose phone the HIS does not have
 BALANCE_FEN = 100_000  # the merchant has taken money before today, so a refund never lacks it
 
 
@@ -140,7 +138,7 @@ class World:
         self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"
         self.callback_token = (await self.accounts().enter(setup, institution_id)).callback_token
         await self._merchant(setup, institution_id)
-        self._invite_people()
+        self.people = Invitations(self.wechat, self.service, self.miniprogram).all()
         return await self._register_followers(services, institution_id)
 
     def accounts(self) -> SandboxAccounts:
@@ -194,59 +192,14 @@ class World:
 
     # --- people ---
 
-    def _invite_people(self) -> None:
-        """Each of the HIS's people holds a phone with WeChat on it, follows the account and allows messages."""
-        people: list[Person] = []
-        for patient in READY_PEOPLE:
-            same = [other.patient_id for other in READY_PEOPLE if other.identifiers[0] == patient.identifiers[0]]
-            if same[0] != patient.patient_id:
-                continue  # an old record of somebody who is here already
-            phone = patient.phones[0] if patient.phones else UNKNOWN_PHONE
-            holder = next((person for person in people if person.phone == phone), None)  # a mother, for her child
-            type_, value = patient.identifiers[0]
-            people.append(
-                Person(
-                    name=patient.name,
-                    phone=phone,
-                    identifier_type=type_,
-                    identifier=value,
-                    his_patient_ids=tuple(same),
-                    open_id_user_key=holder.open_id_user_key if holder else self._phone(patient.name, phone),
-                    note_zh=patient.story,
-                    language="zh-CN" if type_ in CHINESE_DOCUMENTS else "en-US",
-                )
-            )
-        people.insert(1, self._relative_of(people[0]))
-        self.people = tuple(people)
-
-    def _relative_of(self, elder: Person) -> Person:
-        """The elder's daughter: nobody's patient here; her number stands in her mother's record."""
-        name, phone = "王丽", "19900000011"
-        return Person(
-            name=name,
-            phone=phone,
-            identifier_type=elder.identifier_type,
-            identifier=elder.identifier,
-            open_id_user_key=self._phone(name, phone),
-            patient_name=elder.name,
-            note_zh=f"家属：{elder.name}的女儿，替母亲缴费",
-        )
-
-    def _phone(self, name: str, phone: str) -> str:
-        user = self.wechat.add_user(name, phone=phone)
-        self.wechat.follow(user, self.service.app_id)
-        for template_id in self.miniprogram.templates:
-            self.wechat.grant(user, self.miniprogram.app_id, template_id)
-        return user
-
     async def _register_followers(self, services: Services, institution_id: UUID) -> ChatAccount:
         """The account's followers of today, as an operator imports them; who signs in later is joined by union id."""
         account = await services.institutions.chat_account_by_app(institution_id, self.service.app_id)
-        for user in {person.open_id_user_key for person in self.people}:
+        for user, language in {person.open_id_user_key: person.language for person in self.people}.items():
             identity = ChatIdentity(
                 open_id=self.wechat.open_id(user, self.service.app_id), union_id=self.wechat.union_id(user)
             )
-            await services.patients.payer_for(account, identity, language="zh")
+            await services.patients.payer_for(account, identity, language=language.partition("-")[0])
         return account
 
     def console(self, books: SandboxBooks, pool: asyncpg.Pool) -> ConsoleWorld:
