@@ -49,8 +49,10 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     # ------------------------------------------------------------ signing in
     "outside_title": {"zh": "请用微信打开", "en": "Please open this in WeChat"},
     "outside_text": {
-        "zh": "这个页面要在微信里打开。请打开微信，用“扫一扫”扫下面的码。",
-        "en": "This page opens inside WeChat. Open WeChat and scan this code.",
+        "zh": "这个页面要在微信里打开。请打开微信，用“扫一扫”扫下面的码。"
+        "在同一部手机上看到的，请先截屏，再在“扫一扫”里点“相册”选这张图。",
+        "en": "This page opens inside WeChat. Open WeChat and scan this code."
+        " On the same phone, take a screenshot first and choose it under Album in the scanner.",
     },
     "outside_code": {"zh": "本页地址的二维码", "en": "QR code of this page's address"},
     "outside_no_account": {
@@ -128,8 +130,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         " by phone; what is done stays. You can always pay at the window instead.",
     },
     "notice_child": {
-        "zh": "给14岁以下的孩子缴费，请由监护人同意。",
-        "en": "For a child under 14 a guardian must agree.",
+        "zh": "儿童：给14岁以下的孩子缴费，请由监护人同意。",
+        "en": "Children: for a child under 14 a guardian must agree.",
     },
     "notice_contact": {"zh": "医院电话：{phone}", "en": "The hospital's phone: {phone}"},
     "consent_box": {
@@ -262,9 +264,9 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         " card within 1 to 3 working days.",
     },
     "returned_text": {
-        "zh": "医院没有入账，钱已经原路退回。需要的话可以重新缴费。",
-        "en": "The hospital did not book it and the money has gone back to where you paid from. You can pay again if"
-        " needed.",
+        "zh": "医院没有入账，钱已经原路退回。还要不要缴，请点“返回账单”查看。",
+        "en": "The hospital did not book it and the money has gone back to where you paid from. Go back to the bill to"
+        " see whether it is still to be paid.",
     },
     "checking_text": {
         "zh": "金额对不上，工作人员正在核对。钱不会丢，结果会告诉您。",
