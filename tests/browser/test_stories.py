@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,29 @@ async def test_a_stranger_pays_from_a_paper(browser: Browser, address: str) -> N
 
         await player.begin_story("paper")
         await player.guide_says("何佩玲没有绑定过")
+
+
+async def test_a_patient_binds_by_a_code_that_comes_as_a_text_message(browser: Browser, address: str) -> None:
+    async with visit(browser, address, DESKTOP) as player:
+        phone = player.phone(2)
+        await phone.hand_to("赵国强")
+        await phone.root.locator("summary", has_text="资料").click()
+        identity = await phone.root.locator("[data-who] dd").all_inner_texts()
+        await phone.root.locator("summary", has_text="资料").click()
+        await phone.open_chat()
+        await phone.press_menu("更多", "绑定就诊人")
+        await phone.web.get_by_role("link", name="绑定就诊人").click(timeout=WAIT)
+        for label, value in zip(("就诊人姓名", "证件号码", "在医院登记的手机号"), identity, strict=True):
+            await phone.web.get_by_label(label).fill(value)
+        await phone.web.get_by_role("checkbox").check()
+        await phone.web.get_by_role("button", name="发送验证码").click()
+        banner = phone.root.locator(".banner", has_text="验证码")
+        await banner.wait_for(timeout=WAIT)
+        code = re.search(r"验证码(\d{6})", await banner.inner_text())
+        assert code is not None
+        await phone.web.locator("[name=code]").fill(code[1])
+        await phone.web.locator("main form button").first.click()
+        await phone.web.get_by_text("赵*强").first.wait_for(timeout=WAIT)
 
 
 async def test_a_barcode_is_scanned_in_the_page_where_the_hospital_prints_no_address(

@@ -4,7 +4,7 @@ import { Mistake, post } from "./api.js";
 import { h, replace, wait, yuan } from "./dom.js";
 import { Product, Refused, newKey } from "./product.js";
 
-const IDENTIFIERS = {
+export const IDENTIFIERS = {
   id_card: "身份证",
   hospital_card: "就诊卡",
   passport: "护照",

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { Browser } from "./browser.js";
 import { Chat } from "./chat.js";
 import { clockText, h, replace, toast, whenText } from "./dom.js";
-import { MiniProgram } from "./mini.js";
+import { IDENTIFIERS, MiniProgram } from "./mini.js";
 import { PaySheet } from "./paysheet.js";
 
 const BANNER_MILLISECONDS = 6000;
@@ -26,6 +26,7 @@ export class Phone {
     this.note = part("holder-note");
     this.clock = part("phone-clock");
     this.owner = part("phone-owner");
+    this.who = part("who");
     this.now = () => new Date();
     this.browser = new Browser(this);
     this.paySheet = new PaySheet(this);
@@ -48,6 +49,7 @@ export class Phone {
     this.holder.value = person.key;
     this.note.textContent = person.note;
     this.owner.textContent = `${person.phone_owner}的手机`;
+    this.#identity();
     const mini = new MiniProgram(this.world, person, this);
     this.mini = mini;
     this.draw();
@@ -55,6 +57,37 @@ export class Phone {
     await post("phone/hand", { number: this.number, person: person.key });
     this.handedAt = performance.now();
     await mini.start();
+  }
+
+  // What this person would fill in where a page asks; a tap copies it.
+  #identity() {
+    const { person } = this;
+    const row = (term, value) => [
+      h("dt", {}, term),
+      h(
+        "dd",
+        {},
+        h(
+          "button",
+          {
+            type: "button",
+            class: "link",
+            title: "复制",
+            on: {
+              click: () => {
+                navigator.clipboard?.writeText(value).then(() => toast(`已复制：${term}`), () => {});
+              },
+            },
+          },
+          value,
+        ),
+      ),
+    ];
+    replace(
+      this.who,
+      h("p", {}, "演示用的资料，全是编的："),
+      h("dl", {}, row("就诊人", person.patient_name), row(IDENTIFIERS[person.identifier_type], person.identifier), row("手机号", person.phone)),
+    );
   }
 
   // Whether somebody else was given this phone in another window, by the state that was asked for at `asked`.
