@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, FrameLocator, Locator, Page, Response
 
-WAIT = 20_000  # milliseconds: far more than anything here takes
+WAIT = 60_000  # milliseconds: far more than anything here takes, on a busy computer too
 
 UNNAMED_CONTROLS = """
 () => [...document.querySelectorAll("button, input, select, summary")]
