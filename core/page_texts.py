@@ -174,6 +174,7 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     # ------------------------------------------------------------ one bill
     "bill_title": {"zh": "账单", "en": "Bill"},
     "bill_amount": {"zh": "应缴金额", "en": "To pay"},
+    "bill_amount_before": {"zh": "账单金额", "en": "Amount"},
     "bill_items": {"zh": "明细", "en": "Items"},
     "bill_item": {"zh": "项目", "en": "Item"},
     "bill_quantity": {"zh": "数量", "en": "Quantity"},
