@@ -6,6 +6,7 @@ import { STORIES } from "./story_list.js";
 
 const MARK_MILLISECONDS = 300;
 const LONG_MILLISECONDS = 12000;
+const ONE_PANEL_BELOW = 860; // pixels, as in console.css
 const PANELS = { desk: "去开单", phone1: "看手机1", phone2: "看手机2", books: "看三本账", control: "去拨时钟" };
 
 export class Stories {
@@ -133,7 +134,10 @@ export class Stories {
       else this.step += 1;
       moved = true;
     }
-    if (moved) this.#pills();
+    if (moved) {
+      this.#pills();
+      this.show = true;
+    }
     this.#say();
   }
 
@@ -187,6 +191,11 @@ export class Stories {
     const target = this.over ? null : this.story.steps[this.step].target(this);
     for (const marked of document.querySelectorAll(".next-action")) if (marked !== target) marked.classList.remove("next-action");
     target?.classList.add("next-action");
+    // What comes next may lie outside a screen that shows everything at once.
+    if (target && this.show && window.innerWidth >= ONE_PANEL_BELOW) {
+      this.show = false;
+      target.scrollIntoView({ block: "nearest" });
+    }
     if (this.step === 0 && !this.over) this.#say();
   }
 
