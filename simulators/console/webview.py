@@ -24,7 +24,7 @@ from yarl import URL
 from simulators.console.rewriting import Addresses, is_page, is_text, relaxed, with_app_scripts
 from simulators.console.world import WECHAT_PREFIX, ConsoleWorld
 
-SCRIPTS = Path(__file__).parent / "webview"
+SCRIPTS = Path(__file__).parent / "static" / "webview"
 BODY_BYTES_MAX = 1 << 20
 TIMEOUT_SECONDS = 65.0
 REDIRECTS_MAX = 5

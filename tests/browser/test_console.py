@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -257,8 +259,8 @@ class Playing:
     product: Product
     chosen: list[tuple[str, str]]
 
-    async def act(self, path: str, **asked: Any) -> tuple[int, dict[str, Any]]:
-        async with self.http.post(f"{self.url}/api/{path}", json={"person": "P1", **asked}) as answer:
+    async def act(self, act: str, /, **asked: Any) -> tuple[int, dict[str, Any]]:
+        async with self.http.post(f"{self.url}/api/{act}", json={"person": "P1", **asked}) as answer:
             return answer.status, await answer.json()
 
     async def state(self) -> dict[str, Any]:
@@ -419,3 +421,72 @@ async def test_the_page_goes_on_without_our_books(tmp_path: Path) -> None:
     async with playing(tmp_path, broken_books=True) as it:
         state = await it.state()
         assert (state["ours_known"], state["rows"], state["bills"]) == (False, [], [])
+
+
+async def test_the_pay_sheet_takes_six_digits_and_known_answers_only(tmp_path: Path) -> None:
+    async with playing(tmp_path) as it:
+        params = {"package": "prepay_id=none"}
+        assert (await it.act("phone/pay", how="confirm", params=params, password="12345"))[0] == 409
+        assert (await it.act("phone/pay", how="confirm", params=params, password="１２３４５６"))[0] == 409
+        assert (await it.act("phone/pay", how="twice", params=params))[0] == 409
+        assert await it.act("phone/pay", how="fail", params=params) == (200, {"result": "failed"})
+        status, said = await it.act("phone/pay-sheet", app="service", params=params)
+        assert (status, "微信拒绝打开支付" in said["error"]) == (409, True)
+
+
+async def test_the_js_sdk_is_configured_by_a_signature_over_the_pages_own_address(tmp_path: Path) -> None:
+    async with playing(tmp_path) as it:
+        wechat, app_id = it.world.wechat, it.world.service_app_id
+        secret = wechat.record.apps[app_id].secret
+
+        async def ask(target: str) -> dict[str, Any]:
+            answer: dict[str, Any] = json.loads((await wechat.handle(Request(method="GET", target=target))).body)
+            return answer
+
+        token = await ask(f"/cgi-bin/token?grant_type=client_credential&appid={app_id}&secret={secret}")
+        ticket = await ask(f"/cgi-bin/ticket/getticket?type=jsapi&access_token={token['access_token']}")
+        page = f"{it.world.product_url}/h/demo/scan?a=1"
+        text = f"jsapi_ticket={ticket['ticket']}&noncestr=n&timestamp=1&url={page}"
+        signature = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        config = {"appId": app_id, "nonceStr": "n", "timestamp": "1", "signature": signature}
+        for path, values, refused in (
+            ("/h/demo/scan?a=1#x", {}, ""),
+            ("/h/demo/scan", {}, "invalid signature"),
+            ("/h/demo/scan?a=1", {"appId": "wx0"}, "invalid appid"),
+        ):
+            _, said = await it.act("phone/js-config", path=path, config=config | values)
+            assert said == {"refused": refused}, path
+
+
+async def test_a_phone_is_handed_on_with_its_chat(tmp_path: Path) -> None:
+    async with playing(tmp_path) as it:
+        relative = it.world.people[1]
+        await it.act("chat/follow", person=relative.key)
+        await it.act("chat/say", person=relative.key, text="缴费")
+        assert await it.act("phone/hand", number=1, person=relative.key) == (200, {"person": relative.key})
+        assert (await it.act("phone/hand", number=3, person=relative.key))[0] == 409
+        phone = (await it.state())["phones"][0]
+        assert (phone["person"], phone["follows"]) == (relative.key, True)
+        assert [entry["text"] for entry in phone["entries"]] == ["关注了公众号", "缴费"]
+        assert await it.act("chat/say", text="缴费") == (409, {"error": "请先关注公众号"})
+        assert (await it.act("chat/say", person=relative.key, text=" "))[0] == 409
+        assert (await it.act("desk/issue", person=relative.key))[1] == {"error": "王丽不是患者"}
+
+
+async def test_the_hospital_decides_how_its_papers_carry_a_code(tmp_path: Path) -> None:
+    async with playing(tmp_path) as it:
+        _, bill = await it.act("desk/issue", kind="western")
+
+        async def look(name: str) -> tuple[int, str]:
+            async with it.http.get(f"{it.url}/paper/{bill['bill_id']}/{name}") as answer:
+                return answer.status, await answer.text()
+
+        status, picture = await look("code.svg")
+        assert (status, picture.startswith("<svg")) == (200, True)
+        assert (await look("bars.svg"))[0] == 200
+        await it.act("desk/paper", mode="barcode")
+        await it.act("desk/paper", factor="none")
+        assert it.chosen == [("barcode", "last_four"), ("barcode", "none")]
+        assert (await look("code.svg"))[0] == 404
+        assert (await it.act("desk/paper", mode="magic"))[0] == 409
+        assert it.chosen == [("barcode", "last_four"), ("barcode", "none")]

@@ -64,7 +64,7 @@ export const STORIES = [
         done: (story) => story.saw("message") || story.saw("bill") || story.saw("paying"),
       },
       {
-        say: (story) => `手机${story.at}收到「待缴费通知」。点开消息，再点「去缴费」。`,
+        say: (story) => `手机${story.at}收到「待缴费通知」。点开消息，再点「去缴费」；在公众号里发「缴费」也行。`,
         panel: "phone",
         target: (story) => firstOnPhone(story.at, PAY_BUTTONS),
         done: (story) => story.saw("bill") || story.saw("page") || story.saw("paying"),
