@@ -45,6 +45,8 @@
     window.WeixinJSBridge.invoke("getBrandWCPayRequest", values, ended);
   }
 
+  say("text");
+  button.hidden = false;
   button.addEventListener("click", open);
   if (sheet.getAttribute("data-opens") === "yes") {
     window.history.replaceState(null, "", payment.getAttribute("data-next"));
