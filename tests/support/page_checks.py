@@ -95,17 +95,13 @@ CONTROLS = """
 () => {
   const all = [...document.querySelectorAll("a[href], button, input, select, summary")];
   const shown = all.filter((e) => e.checkVisibility() && e.type !== "hidden" && !e.disabled);
-  shown.forEach((control, at) => { control.dataset.tab = at; });
-  document.activeElement?.blur();
+  window.visited = [];
+  document.addEventListener("focusin", ({ target }) => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(target);
+    const isSeen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+    window.visited.push([shown.indexOf(target), isSeen ? "" : target.outerHTML.slice(0, 120)]);
+  });
   return shown.length;
-}
-"""
-FOCUSED = """
-() => {
-  const focused = document.activeElement;
-  const { outlineStyle, outlineWidth } = getComputedStyle(focused);
-  const seen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
-  return [focused.dataset.tab ?? "", seen ? "" : focused.outerHTML.slice(0, 120)];
 }
 """
 
@@ -142,14 +138,12 @@ async def findings(frame: Frame | Page) -> list[str]:
 async def keyboard_findings(page: Page) -> list[str]:
     """Whether the Tab key visits every control of a page that has just been opened, in order, and shows where it is."""
     count: int = await page.evaluate(CONTROLS)
-    visited, hidden = [], []
     for _ in range(count):
         await page.keyboard.press("Tab")
-        place, unseen = await page.evaluate(FOCUSED)
-        visited.append(place)
-        hidden += [f"the focus is not seen on {unseen}"] if unseen else []
-    wanted = [str(at) for at in range(count)]
-    return hidden + ([] if visited == wanted else [f"Tab goes {visited} through {count} controls"])
+    visited: list[tuple[int, str]] = await page.evaluate("() => window.visited")
+    found = [f"the focus is not seen on {unseen}" for _, unseen in visited if unseen]
+    order = [place for place, _ in visited]
+    return found + ([] if order == list(range(count)) else [f"Tab goes {order} through {count} controls"])
 
 
 @dataclass(kw_only=True)
@@ -169,4 +163,4 @@ class Album:
         self.count += 1
         await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
         path = self.folder / f"{self.count:02}-{step}-{self.look}.png"
-        await page.screenshot(path=path, full_page=True, animations="disabled")
+        await page.screenshot(path=path, full_page=True, animations="disabled", scale="css")

@@ -199,13 +199,18 @@ async def a_phone(
 ) -> AsyncIterator[PatientPhone]:
     """This phone in the hands of this person; fails afterwards for whatever was wrong with the pages of its steps."""
     page = await browser.new_page(**PHONE)
+    page.set_default_timeout(WAIT)
     phone = PatientPhone(page, number, hospital, album)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     await hospital.act("phone/hand", number=number, person=await hospital.person(person))
     await page.goto(f"{hospital.address}/phone/{number}")
     await phone.root.locator("[data-phone-owner]", has_text=f"{person}的手机").wait_for(timeout=WAIT)
-    yield phone
+    try:
+        yield phone
+    except Exception:
+        await album.keep(page, "failed")
+        raise
     assert phone.wrong == []
     assert errors == []
     await page.close()
