@@ -186,19 +186,23 @@ class Talker:
 
     async def binds(self) -> Page:
         """By a code in a text message; the list of bills that follows."""
-        kind, number = self.his.identifiers[0]
-        typed = {"name": self.his.name, "document": kind, "number": number, "phone": self.his.phones[0]}
+        page = await self.binds_as(self.his)
+        if page.path == f"{HOME}patients":  # a second tap came after the first had bound
+            page = await self.web.get(HOME)
+        assert (page.status, self.amount in page.text) == (200, True), page.text
+        return page
+
+    async def binds_as(self, person: HisPerson) -> Page:
+        """With this person's name and document and one's own phone, once with a wrong code perhaps."""
+        kind, number = person.identifiers[0]
+        typed = {"name": person.name, "document": kind, "number": number, "phone": self.his.phones[0]}
         page = await self.web.submit(await self.web.get(f"{HOME}bind"), "/bind", typed)
         assert page.status == 200, page.text
         code = await self.reads_code()
         wrong = "000000" if code != "000000" else "111111"
         if self.rng.random() < 0.5:
             await self.web.submit(page, "/bind/code", code=wrong)
-        page = await self.web.submit(page, "/bind/code", code=code)
-        if page.path == f"{HOME}patients":  # a second tap came after the first had bound
-            page = await self.web.get(HOME)
-        assert (page.status, self.amount in page.text) == (200, True), page.text
-        return page
+        return await self.web.submit(page, "/bind/code", code=code)
 
 
 # ---------------------------------------------------------------- scripts
