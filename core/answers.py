@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from core.bills import Bills
@@ -16,11 +17,12 @@ from core.chat_texts import (
     paid_text,
     patients_text,
 )
-from core.errors import BillNotPayable, HospitalUnavailable
+from core.errors import BillNotPayable, HospitalUnavailable, PatientNotBound
 from core.institutions import Institutions, Profile
 from core.models import Payer, Payment, PaymentLine
 from core.outside import Outside
 from core.patients import BoundPatient, Patients
+from core.persons import same_person
 from core.states import HOLDS_BILL, LineStatus, PaymentStatus
 from core.tenancy import scoped
 from core.viewing import payment_view
@@ -42,7 +44,7 @@ class Answers:
         """The answer in the payer's language, with links. A silent HIS is said to be silent."""
         links = self.links(await self.institutions.profile(payer.institution_id))
         bound = await self.patients.bound(payer)
-        if not bound and question is not ChatQuestion.PAID:
+        if not bound:
             payer = await self.patients.joined(payer)
             bound = await self.patients.bound(payer)
         if question is ChatQuestion.PATIENTS:
@@ -51,15 +53,21 @@ class Answers:
             return paid_text(await self._paid(payer), links, payer.language)
         if not bound:
             return not_bound_text(links, payer.language)
-        try:
-            owed = [bill for patient in bound for bill in await self._owed(payer, patient, links)]
-        except (HospitalUnavailable, BillNotPayable):
+        asked = await asyncio.gather(*(self._owed(payer, patient, links) for patient in bound))
+        owed = [bill for bills in asked for bill in bills or ()]
+        some_silent = None in asked
+        if some_silent and not owed:
             return hospital_silent_text(links, payer.language)
-        return owed_text(owed, links, payer.language)
+        return owed_text(owed, links, payer.language, some_silent=some_silent)
 
-    async def _owed(self, payer: Payer, patient: BoundPatient, links: ChatLinks) -> list[OwedBill]:
-        """A bill that has been paid through us and that the HIS has not booked yet is not owed."""
-        shown = await self.bills.unpaid(payer.institution_id, payer.id, patient.patient_id)
+    async def _owed(self, payer: Payer, patient: BoundPatient, links: ChatLinks) -> list[OwedBill] | None:
+        """A bill that has been paid through us and that the HIS has not booked yet is not owed. None: not told."""
+        try:
+            shown = await self.bills.unpaid(payer.institution_id, payer.id, patient.patient_id)
+        except (HospitalUnavailable, BillNotPayable):
+            return None
+        except PatientNotBound:
+            return []  # unbound a moment ago
         taken = await self._taken(payer, [each.bill.his_bill_id for each in shown])
         return [
             OwedBill(
@@ -90,11 +98,12 @@ class Answers:
         }
 
     async def _paid(self, payer: Payer) -> list[PaidPayment]:
-        """The payer's own payments that took money, newest first."""
+        """This person's own payments that took money, on whatever account, newest first."""
         scope = scoped(payer.institution_id)
+        persons = await same_person(payer.institution_id, payer.id)
         payments = (
             await scope.of(Payment)
-            .filter(payer_id=payer.id, status=PaymentStatus.PAID)
+            .filter(payer_id__in=persons, status=PaymentStatus.PAID)
             .order_by("-paid_at")
             .limit(PAID_SHOWN_MAX)
         )

@@ -84,6 +84,11 @@ CHAT: Mapping[str, Mapping[str, str]] = {
     },
     "more_owed": {"zh": "还有{count}张，请点“全部”查看。", "en": "{count} more: tap All."},
     "pay": {"zh": "去缴费", "en": "Pay"},
+    "at_window": {"zh": "请到窗口", "en": "at the window"},
+    "some_silent": {
+        "zh": "有就诊人的账单暂时查不到，不是没有账单。请几分钟后再发“缴费”。",
+        "en": "For some patients the hospital's system is not answering; ask again in a few minutes.",
+    },
     "look": {"zh": "查看", "en": "View"},
     "all": {"zh": "全部查看和缴费", "en": "All bills"},
     "all_paid": {"zh": "全部缴费记录", "en": "All payments"},
@@ -151,18 +156,22 @@ def chat_text(key: str, language: str, **values: str | int) -> str:
 
 
 def fit_lines(text: str, bytes_max: int) -> str:
-    """As many whole lines as fit into so many bytes of UTF-8: half a link would be shown as it is written."""
-    while len(text.encode()) > bytes_max and "\n" in text:
-        text = text.rpartition("\n")[0]
-    return text.encode()[:bytes_max].decode("utf-8", "ignore")
+    """As many whole lines as fit into so many bytes of UTF-8, the last one among them: it leads to all the rest.
+
+    Half a link would be shown as it is written.
+    """
+    *lines, last = text.split("\n")
+    while lines and len("\n".join([*lines, last]).encode()) > bytes_max:
+        del lines[-1]
+    return "\n".join([*lines, last]).encode()[:bytes_max].decode("utf-8", "ignore")
 
 
 def link(url: str, key: str, language: str) -> str:
     return f'<a href="{url}">{chat_text(key, language)}</a>'
 
 
-def owed_text(bills: Sequence[OwedBill], links: ChatLinks, language: str) -> str:
-    """Each bill with its link, and one for all."""
+def owed_text(bills: Sequence[OwedBill], links: ChatLinks, language: str, *, some_silent: bool = False) -> str:
+    """Each bill with its link, and one for all. `some_silent`: these are not all, and some were not told."""
     if not bills:
         lines = [chat_text("nothing_owed", language)]
     else:
@@ -170,9 +179,13 @@ def owed_text(bills: Sequence[OwedBill], links: ChatLinks, language: str) -> str
         lines = [chat_text("owed", language, count=len(bills), amount=yuan_text(total))]
         for number, bill in enumerate(bills[:BILLS_SHOWN_MAX], start=1):
             tap = link(bill.url, "pay" if bill.payable else "look", language)
+            if not bill.payable:
+                tap = f"{chat_text('at_window', language)} {tap}"
             lines.append(f"{number}. {BILL_TITLE[language]} {bill.masked_name} ¥{yuan_text(bill.amount_fen)} {tap}")
         if len(bills) > BILLS_SHOWN_MAX:
             lines.append(chat_text("more_owed", language, count=len(bills) - BILLS_SHOWN_MAX))
+    if some_silent:
+        lines.append(chat_text("some_silent", language))
     return "\n".join([*lines, link(links.bills(), "all", language)])
 
 

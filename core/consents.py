@@ -89,11 +89,17 @@ class Consents:
         ]
 
     async def phone(self, payer: Payer) -> str:
-        """The phone to which SMS may go; empty without consent."""
+        """The phone to which SMS to this person may go, the one agreed to last; empty without consent."""
         row = (
             await scoped(payer.institution_id)
             .of(Consent)
-            .get_or_none(payer_id=payer.id, kind=ConsentKind.SMS.value, withdrawn_at=None)
+            .filter(
+                payer_id__in=await same_person(payer.institution_id, payer.id),
+                kind=ConsentKind.SMS.value,
+                withdrawn_at=None,
+            )
+            .order_by("-given_at", "-id")
+            .first()
         )
         return self.outside.keyring.decrypt(row.phone_enc, place="consent.phone") if row is not None else ""
 

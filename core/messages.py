@@ -308,6 +308,7 @@ class Messages:
             language=payer.language,
             fields=message_fields(kind, values, language=payer.language, hospital=hospital),
             page=PAGE.format(order_no=order_no) if order_no else BILLS_PAGE,
+            url=f"{self.outside.public_url}/h/{profile.code}/{'paid' if order_no else ''}",
             text=text,
         )
 

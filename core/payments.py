@@ -42,6 +42,7 @@ from core.locks import Locks
 from core.models import HisLock, IdempotencyRecord, Payer, Payment, PaymentLine, PaymentMethod
 from core.money import Fen
 from core.outside import Outside
+from core.persons import same_person
 from core.ports import (
     Bill,
     Channel,
@@ -724,10 +725,13 @@ class Payments:
         return await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
 
     async def paid_list(self, payer_id: UUID, institution_id: UUID, patient_ids: Sequence[UUID]) -> list[Payment]:
-        """Payments that took money, newest first: the payer's own and those for patients bound to him."""
+        """Payments that took money, newest first: this person's own and those for patients bound to him."""
         scope = scoped(institution_id)
         own = (
-            await scope.of(Payment).filter(payer_id=payer_id, status=PaymentStatus.PAID).order_by("-paid_at").limit(200)
+            await scope.of(Payment)
+            .filter(payer_id__in=await same_person(institution_id, payer_id), status=PaymentStatus.PAID)
+            .order_by("-paid_at")
+            .limit(200)
         )
         others = (
             await scope.of(Payment)

@@ -6,7 +6,7 @@ import hmac
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from core.errors import InvalidRequest, PhoneCodeRefused
 from core.institutions import Institutions
@@ -14,7 +14,7 @@ from core.messages import Messages
 from core.models import Payer, PhoneCode
 from core.outside import Outside
 from core.ports import MessageKind
-from core.tenancy import scoped
+from core.tenancy import across_institutions, scoped
 from core.transactions import atomically, rows
 
 CODE_DIGITS = 6
@@ -22,6 +22,9 @@ CODE_LIFE = timedelta(minutes=5)
 SPACING = timedelta(seconds=60)
 SENDS_PER_DAY = 5
 """To one phone, and for one payer."""
+
+INSTITUTION_SENDS_PER_DAY = 2_000
+"""Each costs money: nobody can spend more of it by inventing phones and people."""
 
 TRIES_MAX = 5
 MAINLAND_MOBILE = re.compile(r"1[3-9][0-9]{9}")
@@ -48,12 +51,14 @@ class Phones:
             today = scope.of(PhoneCode).filter(sent_at__gt=now - timedelta(days=1))
             for sent in (
                 await today.filter(payer_id=payer.id).order_by("-sent_at").limit(SENDS_PER_DAY),
-                await today.filter(phone_lookup=lookup).order_by("-sent_at").limit(SENDS_PER_DAY),
+                await self._sent_to(lookup, now),
             ):
                 if len(sent) >= SENDS_PER_DAY:
                     raise PhoneCodeRefused(reason="too_many")
                 if sent and sent[0].sent_at > now - SPACING:
                     raise PhoneCodeRefused(reason="too_soon")
+            if await today.count() >= INSTITUTION_SENDS_PER_DAY:
+                raise PhoneCodeRefused(reason="too_many")
             row_id = self.outside.ids.uuid()
             await PhoneCode.create(
                 id=row_id,
@@ -72,6 +77,14 @@ class Phones:
             )
 
         await atomically(write)
+
+    async def _sent_to(self, lookup: str, now: datetime) -> list[PhoneCode]:
+        with across_institutions("a phone is not to be flooded, by however many hospitals"):
+            return (
+                await PhoneCode.filter(phone_lookup=lookup, sent_at__gt=now - timedelta(days=1))
+                .order_by("-sent_at")
+                .limit(SENDS_PER_DAY)
+            )
 
     async def check_code(self, payer: Payer, phone: str, code: str) -> str:
         """The phone, proven; each code once. Raises PhoneCodeRefused."""

@@ -604,6 +604,7 @@ class OutgoingMessage:
     language: str  # "zh" | "en"
     fields: Mapping[str, str] = field(repr=False)  # our field name (title, amount, time, place, note …) → text
     page: str = ""  # path in the mini program, with opaque ids only
+    url: str = ""  # the web page that shows the same
     text: str = field(repr=False, default="")  # of a CHAT_ANSWER, links included
 
 

@@ -91,8 +91,8 @@ def _template_body(account: ChatAccount, message: OutgoingMessage) -> dict[str, 
     body: dict[str, Any] = {"client_msg_id": message.message_id.hex}
     if app_id := account.params.get("miniprogram_app_id"):
         body["miniprogram"] = {"appid": app_id, "pagepath": message.page.lstrip("/")}
-    elif base := account.params.get("h5_base_url"):
-        body["url"] = f"{base.rstrip('/')}/{message.page.lstrip('/')}"
+    elif message.url:
+        body["url"] = message.url
     return body
 
 

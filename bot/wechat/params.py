@@ -57,7 +57,6 @@ PARAMS: Mapping[str, tuple[Param, ...]] = {
         *SHARED,
         *SERVICE_PARAMS,
         Param(name="miniprogram_app_id", title="Messages open this mini program", required=False),
-        Param(name="h5_base_url", title="Messages open this address when no mini program is set", required=False),
     ),
     "wechat_miniprogram": (
         *SHARED,
@@ -79,7 +78,7 @@ def check_account(account: ChatAccount) -> None:
         raise ConfigurationError(f"{owner}: secret or token_url missing")
     if not values["secret"] and account.platform == "wechat_miniprogram":
         raise ConfigurationError(f"{owner}: secret missing; patients cannot sign in without it")
-    for name in ("base_url", "token_url", "h5_base_url", "open_base_url", "forward_url"):
+    for name in ("base_url", "token_url", "open_base_url", "forward_url"):
         url = urlsplit(values.get(name, ""))
         if values.get(name) and not (url.scheme in {"http", "https"} and url.netloc):
             raise ConfigurationError(f"{owner}: {name} must be https://host/…")

@@ -265,7 +265,8 @@ INDEXES = [
     "CREATE INDEX his_patient_of_patient ON his_patient (patient_id)",
     "CREATE INDEX paper_grant_of_payer ON paper_grant (payer_id, ends_at)",
     "CREATE INDEX phone_code_of_payer ON phone_code (payer_id, sent_at)",
-    "CREATE INDEX phone_code_of_phone ON phone_code (institution_id, phone_lookup, sent_at)",
+    "CREATE INDEX phone_code_of_phone ON phone_code (phone_lookup, sent_at)",
+    "CREATE INDEX phone_code_of_institution ON phone_code (institution_id, sent_at)",
     "CREATE INDEX message_on_platform ON message (chat_account_id, platform_message_id) WHERE platform_message_id <> ''",
     "CREATE INDEX idempotency_record_age ON idempotency_record (created_at)",
 ]

@@ -85,13 +85,12 @@ async def test_a_long_term_grant_lasts_until_it_is_switched_off(world: WechatOfT
 
 async def test_without_a_mini_program_a_template_message_opens_our_page(world: WechatOfTests) -> None:
     messenger = world.wire(world.transport()).template
-    await messenger.send(
-        world.account(world.official, h5_base_url="https://pay.hospital.example/"),
-        world.message(world.official),
-    )
-    await messenger.send(world.account(world.official), world.message(world.official, number=2))
+    page = "https://pay.hospital.example/h/renhe/paid"
+    account = world.account(world.official)
+    await messenger.send(account, world.message(world.official, url=page))
+    await messenger.send(account, world.message(world.official, number=2))
     first, second = world.simulator.inbox(world.open_id(world.official))
-    assert first.opens == {"url": f"https://pay.hospital.example/{PAGE}"}
+    assert first.opens == {"url": page}
     assert second.opens == {}
 
 

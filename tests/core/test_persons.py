@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.answers import ChatQuestion
+from core.chat_texts import ChatQuestion
 from core.consents import ConsentKind
 from core.errors import BindingRefused, PatientNotBound
 from core.models import Payer
@@ -73,6 +73,29 @@ async def test_unbinding_and_withdrawing_hold_for_all_accounts_of_a_person(house
     await house.services.consents.withdraw(in_chat, ConsentKind.PERSONAL)
     assert await house.services.patients.bound(in_mini) == []
     assert await house.services.consents.given(in_mini) == []
+
+
+async def test_what_was_paid_in_the_mini_program_is_told_in_the_chat(house: House) -> None:
+    in_mini, in_chat = await in_the_chat(house, "王秀兰", "19900000001")
+    house.chat.follow(house.user_of(in_mini), house.service_app_id)
+    in_chat = await house.services.patients.joined(in_chat)
+    patient = await house.bound(in_mini)
+    started = await house.start(in_mini, patient, house.bill(total_fen=4321))
+    house.pay_sheet(started)
+    await house.settle()
+    assert "43.21" in await house.services.answers.text(in_chat, ChatQuestion.PAID)
+    (payment,) = await house.services.payments.paid_list(in_chat.id, house.institution_id, [])
+    assert payment.order_no == started.order_no
+
+
+async def test_a_phone_agreed_to_in_one_app_serves_the_other(house: House) -> None:
+    in_mini, in_chat = await in_the_chat(house, "王秀兰", "19900000001")
+    house.chat.follow(house.user_of(in_mini), house.service_app_id)
+    in_chat = await house.services.patients.joined(in_chat)
+    await house.services.consents.give(in_chat, ConsentKind.SMS, version="1", way="h5", phone="19900000001")
+    assert await house.services.consents.phone(in_mini) == "19900000001"
+    await house.services.consents.withdraw(in_mini, ConsentKind.SMS)
+    assert await house.services.consents.phone(in_chat) == ""
 
 
 async def test_the_chat_asks_the_platform_who_a_stranger_is(house: House) -> None:
