@@ -198,8 +198,7 @@ class Conversation:
         language = next((effect.language for effect in effects if isinstance(effect, Speak)), "")
         patients = self._services.patients
         payer = await patients.payer_for(account, ChatIdentity(open_id=event.open_id), language=language)
-        if payer.reachable != reach.reachable:
-            await patients.set_reachable(payer, reach.reachable)
+        await patients.set_reachable(payer, reach.reachable, at=event.happened_at)
         return payer
 
     def _said(self, words: Words, profile: Profile, payer: Payer | None) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
 
 from core.clock import shanghai
 from core.consents import ConsentKind, Consents
@@ -121,13 +122,17 @@ class Patients:
             return payer
         return await self.payer_for(account, ChatIdentity(open_id=open_id, union_id=union_id))
 
-    async def set_reachable(self, payer: Payer, reachable: bool) -> None:
-        """He follows the account and can be written to, or no longer."""
+    async def set_reachable(self, payer: Payer, reachable: bool, *, at: datetime) -> None:
+        """He follows the account and can be written to, or no longer; `at` is when the platform saw it.
+
+        What happened before the last that we know is ignored: platforms repeat, and pushes overtake each other.
+        """
+        at = min(at, self.outside.clock.now())  # a moment to come would shut out everything before it
         await (
             scoped(payer.institution_id)
             .of(Payer)
-            .filter(id=payer.id, reachable=not reachable)
-            .update(reachable=reachable)
+            .filter(Q(reachable_at=None) | Q(reachable_at__lte=at), id=payer.id)
+            .update(reachable=reachable, reachable_at=at)
         )
 
     async def bind(

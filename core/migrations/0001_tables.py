@@ -438,6 +438,7 @@ class Migration(migrations.Migration):
                 ("union_lookup", fields.CharField(default="", max_length=64)),
                 ("language", fields.CharField(default="zh", max_length=8)),
                 ("reachable", fields.BooleanField(default=True)),
+                ("reachable_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
             options={

@@ -155,6 +155,7 @@ class Payer(Model):
     union_lookup = fields.CharField(max_length=64, default="")
     language = fields.CharField(max_length=8, default="zh")
     reachable = fields.BooleanField(default=True)
+    reachable_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField()
 
     class Meta:

@@ -167,6 +167,35 @@ async def test_who_leaves_is_not_written_to_and_who_comes_back_is(house: House) 
     assert (await Payer.get(id=payer.id)).reachable
 
 
+async def test_what_somebody_did_last_counts_however_late_the_rest_arrives(house: House) -> None:
+    user, payer = await a_patient(house)
+    house.chat.unfollow(user, house.service_app_id)
+    left = house.chat.deliveries.take_due(house.clock.now())
+    assert left is not None
+    house.clock.advance(timedelta(seconds=3))
+    house.chat.follow(user, house.service_app_id)
+    await house.push()
+    came_back_at = (await Payer.get(id=payer.id)).reachable_at
+    assert came_back_at == house.clock.now()
+    await house.receive_push(left.url, left.build(house.clock.now()))
+    late = await Payer.get(id=payer.id)
+    assert (late.reachable, late.reachable_at) == (True, came_back_at)
+    house.clock.advance(timedelta(seconds=3))
+    house.chat.unfollow(user, house.service_app_id)
+    await house.push()
+    assert not (await Payer.get(id=payer.id)).reachable
+
+
+async def test_a_moment_to_come_shuts_nothing_out(house: House) -> None:
+    _, payer = await a_patient(house)
+    patients, now = house.services.patients, house.clock.now()
+    await patients.set_reachable(payer, False, at=now + timedelta(days=900))
+    assert (await Payer.get(id=payer.id)).reachable_at == now
+    house.clock.advance(timedelta(seconds=1))
+    await patients.set_reachable(payer, True, at=house.clock.now())
+    assert (await Payer.get(id=payer.id)).reachable
+
+
 async def test_a_message_that_did_not_arrive_goes_the_next_way(house: House) -> None:
     payer = await house.payer()
     await house.bound(payer)

@@ -310,8 +310,8 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     assert await services.messages.answer_later(stranger, ChatQuestion.OWED, event_id="e1", lease=later) is not None
     assert await services.messages.answer_later(stranger, ChatQuestion.OWED, event_id="e2", lease=later) is None
     assert (await services.patients.joined(payer)).id == payer.id
-    await services.patients.set_reachable(payer, False)
-    await services.patients.set_reachable(payer, True)
+    await services.patients.set_reachable(payer, False, at=house.clock.now())
+    await services.patients.set_reachable(payer, True, at=house.clock.now())
     official = await services.institutions.chat_account_on(here, "wechat_service")
     assert official is not None
     assert await services.messages.can_answer_later(official)
