@@ -113,6 +113,7 @@ async def _privacy(
         can_send=await services.messages.can_write_to_phones(visit.profile.id),
         done=done if done in DONE else "",
         phone=phone,
+        not_agreed=isinstance(refused, ConsentNeeded),
         error=_sms_error(refused, visit.look.language) if refused else "",
     )
 
