@@ -1,4 +1,4 @@
-"""The files by which WeChat proves that a domain is ours, at `/<name>.txt`.
+"""The files by which WeChat proves that a domain is ours: at `/<name>.txt`, and at `/p/<name>.txt` for a link rule.
 
 Names and contents are params of the accounts (`verify_file_name`, `verify_file_text`).
 """
@@ -13,6 +13,9 @@ from sanic.response import HTTPResponse, raw
 from bot.wechat.params import FILE_NAME, FILE_TEXT
 from core.clock import Clock
 from core.institutions import Institutions
+
+PAPERS = "/p/"
+"""The directory of the addresses on papers: a rule that opens the mini program for them wants its file there."""
 
 KEPT_FOR = timedelta(seconds=10)
 """A stranger who asks for names makes us look at the accounts no more often than this."""
@@ -45,6 +48,7 @@ def blueprint(files: VerificationFiles) -> Blueprint:
     wechat = Blueprint("wechat_files")
 
     @wechat.get(f"/<name:{FILE_NAME.pattern}>")
+    @wechat.get(f"{PAPERS}<name:{FILE_NAME.pattern}>", name="file_of_rule")
     async def file(request: Request, name: str) -> HTTPResponse:
         text = await files.text(name)
         return raw(text.encode(), status=200 if text else 404, content_type="text/plain")

@@ -31,8 +31,12 @@ TEMPLATES = {
 }
 
 
+IN_ADDRESS = r"[^/]+(?<!\.txt)"
+"""Beside the papers' addresses may lie a file by which a platform proves the directory."""
+
+
 def blueprint(pages: Pages) -> Blueprint:
-    papers = Blueprint("h5_papers", url_prefix="/p/<token:str>")
+    papers = Blueprint("h5_papers", url_prefix=f"/p/<token:{IN_ADDRESS}>")
     services, door = pages.room.services, pages.door
 
     @papers.get("/")
