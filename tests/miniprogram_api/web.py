@@ -22,7 +22,7 @@ OPEN_URL = "https://open.weixin.qq.com"
 CODE = "renhe"
 H5_METHOD = "wechatpay/jsapi/wechat"
 REDIRECTS_MAX = 12
-ASKING, WORKING = "正在向医院查询", "正在办理"
+WAITING = ("正在向医院查询", "正在办理", "Asking the hospital", "Working on it")
 _VOID = frozenset({"input", "meta", "link", "br", "hr", "img"})
 
 
@@ -218,7 +218,7 @@ class Web:
         for _ in range(REDIRECTS_MAX):
             page = await self.once(method, address, fields, **headers)
             method, fields, headers = "GET", None, {}
-            if self.is_patient and page.read.refresh and page.text_says(ASKING, WORKING):
+            if self.is_patient and page.read.refresh and page.text_says(*WAITING):
                 await asyncio.sleep(0.2)
                 address = page.read.refresh
                 continue
