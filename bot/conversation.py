@@ -33,7 +33,7 @@ from bot.dialogue import (
     turn,
 )
 from bot.events import ChatEvent, ChatEventKind
-from bot.turnstile import Places, Turnstile
+from bot.turnstile import BOOKKEEPING_PLACES, UNLIMITED, Places, Turnstile
 from core.chat_texts import ChatLinks, ChatQuestion, chat_text, fit_lines, hospital_silent_text, link
 from core.due import DueRow, give_back
 from core.errors import NotFound
@@ -70,6 +70,11 @@ class Heard:
 
     text: str = field(repr=False, default="")
     ours: bool = True
+    dropped: bool = False  # more than one person may do at once: nothing was done or said, nor will it be
+
+
+class StillBeingMade(Exception):
+    """Another process is at this event and has no answer yet; whoever repeats the event gets it."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -89,33 +94,39 @@ class Conversation:
         *,
         turnstile: Turnstile | None = None,
         places: Places | None = None,
+        bookkeeping: Places | None = None,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._services = services
         self._store = store
         self._turnstile = turnstile or Turnstile(clock=services.outside.clock)
-        self.places = places or Places()
+        self._places = places or Places()
+        self._bookkeeping = bookkeeping or Places(BOOKKEEPING_PLACES)
         self._answer_seconds = answer_seconds
         self._hearing: dict[str, asyncio.Task[Heard]] = {}
         self._heard: OrderedDict[str, Heard] = OrderedDict()
         self._asking: dict[tuple[UUID, ChatQuestion], _Question] = {}
 
+    def places(self, kind: ChatEventKind) -> Places:
+        """Where an event of this kind is worked: what the platform says has places that no crowd of people takes."""
+        return self._bookkeeping if kind in UNLIMITED else self._places
+
     async def hear(self, account: ChatAccount, event: ChatEvent, *, arrived_at: float | None = None) -> Heard:
         """Answer an event, for the first time or again. Goes on to its end when the caller goes away.
 
-        The caller has one of the places. `arrived_at` is on the event loop's clock; without it, now. Beyond what one
-        person may do at once nothing is done or said.
+        The caller has one of the kind's places. `arrived_at` is on the event loop's clock; without it, now. Raises
+        StillBeingMade.
         """
         key = f"chat:{account.id}:{event.event_id}"
         if (heard := self._heard.get(key)) is not None:
             return heard
         if (task := self._hearing.get(key)) is not None:
-            async with self.places.left():
+            async with self.places(event.kind).left():
                 return await asyncio.shield(task)
         who = f"{account.id}:{event.open_id}"
         if not self._turnstile.enter(who, event.kind):
             log.info("chat_event_dropped", extra={"fields": {"app_id": account.app_id, "kind": event.kind.value}})
-            return Heard()
+            return Heard(ours=False, dropped=True)
         since = asyncio.get_running_loop().time() if arrived_at is None else arrived_at
         task = self._hearing[key] = asyncio.create_task(self._once(key, account, event, since + self._answer_seconds))
         task.add_done_callback(lambda done: self._ended(key, who, done))
@@ -137,11 +148,20 @@ class Conversation:
             if (heard := self._read(await self._store.get(key))) is not None:
                 return heard
             if asyncio.get_running_loop().time() >= ends_at:
-                return Heard()  # whoever is at it answers the attempt that he got
-            async with self.places.left():
+                raise StillBeingMade
+            async with self.places(event.kind).left():
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        heard = await self._answered(account, event, ends_at)
-        await self._store.set(key, self._written(heard), life=HEARD_LIFE)
+        try:
+            heard = await self._answered(account, event, ends_at)
+        except Exception:
+            await self._store.release(key, owner)  # the repeat begins anew
+            raise
+
+        async def keep() -> None:
+            await self._store.set(key, self._written(heard), life=HEARD_LIFE)
+
+        if not self._services.outside.background.start("chat_heard", keep):
+            await keep()
         return heard
 
     def _written(self, heard: Heard) -> str:
@@ -237,7 +257,7 @@ class Conversation:
         asking = self._ask(payer, question)
         if asking is not None:
             left = max(ends_at - asyncio.get_running_loop().time(), 0)
-            async with self.places.left():
+            async with self.places(event.kind).left():
                 await asyncio.wait({asking.task}, timeout=left)
             if asking.task.done():
                 return asking.task.result()

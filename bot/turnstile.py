@@ -14,7 +14,8 @@ from core.clock import Clock
 EVENTS_AT_ONCE_MAX = 3  # of one person
 EVENTS_PER_SECOND_MAX = 5  # of one person
 PLACES = 16  # pushes of everybody that are worked at once; more would only make each other late
-PLACE_SECONDS = 1.5  # who has no place by then is not answered: his answer would not be in time
+BOOKKEEPING_PLACES = 4  # besides, for what the platform says about people
+PLACE_SECONDS = 1.5  # who has no place by then is told to come again: his answer would not be in time
 PERSONS_MAX = 20_000  # whose last second is remembered
 SECOND = timedelta(seconds=1)
 

@@ -3,7 +3,8 @@
 Facts relied on (developers.weixin.qq.com, message push and passive reply pages): the query carries signature,
 timestamp, nonce, openid and with encryption also encrypt_type and msg_signature; five seconds for an answer,
 three attempts in all with the same MsgId and CreateTime; `success` and an empty body say nothing; anything that
-cannot be read shows the person a line of the platform's own.
+cannot be read shows the person a line of the platform's own. Not documented, but met by owners of accounts: an HTTP
+status that is no success is repeated, too; here those from 500 on are.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Pushes:
 
     def _result(self, push: Push, response: Response | None) -> str:
         """What the answer is: "none", "unreadable", "nothing" to say, or a "reply", which is shown."""
-        if response is None:
+        if response is None or response.status >= 500:
             return "none"
         if push.forged:
             return "forged"

@@ -1,12 +1,13 @@
 """`/wx/<token>`: where the WeChat platform pushes what people do in an account's chat.
 
-Every push is answered within the platform's five seconds, whatever happens behind it: when nothing can be said in
-time, with `success`. Three ways of connecting, the account's param `connection`:
+Every push is answered within the platform's five seconds, whatever happens behind it: with `success` when there is
+nothing to say, and with 503 when it was not read or its answer is still being made, so that the platform repeats it.
+Three ways of connecting, the account's param `connection`:
 
 own        the account's console names our address. With `forward_url` there was another vendor before us, who gets
            what we have no words for, byte for byte, and whose answer is passed back.
 forwarded  the console names another vendor, who sends us each push as he got it. What is ours we answer; the rest
-           is answered with an empty body and the header `zhenfu-handled: no`, and he answers himself.
+           is answered with the header `zhenfu-handled: no`, and he answers himself.
 none       nobody pushes to us.
 """
 
@@ -21,7 +22,7 @@ from urllib.parse import parse_qsl
 from sanic import Blueprint, Request
 from sanic.response import HTTPResponse, raw
 
-from bot.conversation import Conversation, Heard
+from bot.conversation import Conversation, Heard, StillBeingMade
 from bot.events import Reply
 from bot.wechat.params import connection_of
 from bot.wechat.pushes import Echo, Push, PushKeys, read_echo, read_push, write_reply
@@ -49,6 +50,8 @@ REPLYING = "wechat_service"  # a mini program's chat takes no text as an answer
 SUCCESS = Acknowledgement(status=200, body=b"success", content_type="text/plain")
 NOT_FOUND = Acknowledgement(status=404, content_type="text/plain")
 FORBIDDEN = Acknowledgement(status=403, content_type="text/plain")
+AGAIN = Acknowledgement(status=503, content_type="text/plain")
+"""The platform repeats what is not answered with 200, as it does what is not answered in time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +67,7 @@ class _Arrived:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Answer:
     acknowledgement: Acknowledgement
-    handled: str = ""  # "yes" or "no" towards a vendor who passes pushes on
+    handled: str = "no"  # or "yes", towards a vendor who passes pushes on; empty: does not say
 
 
 class Callback:
@@ -100,7 +103,7 @@ class Callback:
         """What has begun goes on when the platform hangs up or time is over."""
         if len(self._tasks) >= TASKS_MAX:
             log.warning("chat_pushes_too_many")
-            return _Answer(acknowledgement=SUCCESS)
+            return _Answer(acknowledgement=AGAIN)
         arrived = _Arrived(
             query=query,
             body=body,
@@ -114,7 +117,7 @@ class Callback:
         if task.done() and not task.cancelled():
             return task.result()
         log.warning("chat_push_late")
-        return _Answer(acknowledgement=SUCCESS)
+        return _Answer(acknowledgement=AGAIN)  # what is still being made is kept for the repeat
 
     async def finish(self, *, seconds: float) -> None:
         """Let what is under way end."""
@@ -122,38 +125,47 @@ class Callback:
             await asyncio.wait(set(self._tasks), timeout=seconds)
 
     async def _worked(self, token: str, arrived: _Arrived) -> _Answer:
-        places = self._conversation.places
-        if not await places.take():
-            log.warning("chat_no_place")
-            return _Answer(acknowledgement=SUCCESS)
         try:
-            return await self._answered(token, arrived)
+            return await self._read(token, arrived)
         except NotFound:
             return _Answer(acknowledgement=NOT_FOUND)
+        except StillBeingMade:
+            log.info("chat_answer_elsewhere")
         except Exception:
             log.exception("chat_push_failed")
-            return _Answer(acknowledgement=SUCCESS)
-        finally:
-            places.give()
+        return _Answer(acknowledgement=AGAIN)
 
-    async def _answered(self, token: str, arrived: _Arrived) -> _Answer:
+    async def _read(self, token: str, arrived: _Arrived) -> _Answer:
+        """Raises NotFound, StillBeingMade, and whatever goes wrong; nothing is done twice when it comes again."""
         account, keys = await self._account(token)
         now = self._services.outside.clock.now()
         push = read_push(keys, _values(arrived.query), arrived.body, arrived.content_type, now)
         if isinstance(push, Unverified):
             log.warning("chat_push_refused", extra={"fields": {"app_id": account.app_id, "reason": push.reason}})
             return _Answer(acknowledgement=FORBIDDEN)
+        places = self._conversation.places(push.event.kind)
+        if not await places.take():
+            log.warning("chat_no_place", extra={"fields": {"kind": push.event.kind.value}})
+            return _Answer(acknowledgement=AGAIN)
+        try:
+            return await self._answered(account, keys, push, arrived)
+        finally:
+            places.give()
+
+    async def _answered(self, account: ChatAccount, keys: PushKeys, push: Push, arrived: _Arrived) -> _Answer:
         heard = await self._conversation.hear(account, push.event, arrived_at=arrived.at)
+        if heard.dropped:
+            return _Answer(acknowledgement=SUCCESS)
         ours = self._reply(account, keys, push, heard)
         if heard.ours:
             return _Answer(acknowledgement=ours, handled="yes")
         if connection_of(account) == "forwarded":
-            return _Answer(acknowledgement=Acknowledgement(status=200, content_type="text/plain"), handled="no")
+            return _Answer(acknowledgement=Acknowledgement(status=200, content_type="text/plain"))
         if forward_url := account.params.get("forward_url", "").strip():
-            async with self._conversation.places.left():
+            async with self._conversation.places(push.event.kind).left():
                 theirs = await self._passed_on(account, forward_url, arrived)
-            return _Answer(acknowledgement=theirs or ours)
-        return _Answer(acknowledgement=ours)
+            return _Answer(acknowledgement=theirs or ours, handled="")
+        return _Answer(acknowledgement=ours, handled="")
 
     async def _account(self, token: str) -> tuple[ChatAccount, PushKeys]:
         """Raises NotFound for an address that is nobody's, and for an account that nobody pushes for."""
@@ -202,7 +214,7 @@ def blueprint(callback: Callback) -> Blueprint:
 
     @wechat.get("/wx/<token:str>")
     async def check(request: Request, token: str) -> HTTPResponse:
-        return _response(_Answer(acknowledgement=await callback.check(token, request.query_string)))
+        return _response(_Answer(acknowledgement=await callback.check(token, request.query_string), handled=""))
 
     @wechat.post("/wx/<token:str>")
     async def push(request: Request, token: str) -> HTTPResponse:

@@ -156,7 +156,7 @@ async def test_rubbish_is_refused(line: Line, body: bytes) -> None:
             assert answer.status == 403
 
 
-async def test_a_mistake_of_ours_is_answered_with_success(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_went_wrong_is_repeated_by_the_platform(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     await line.connect()
     user = line.follower()
     await line.push()
@@ -164,10 +164,15 @@ async def test_a_mistake_of_ours_is_answered_with_success(line: Line, monkeypatc
     async def broken(*_: object) -> None:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(type(line.house.services.institutions), "profile", broken)
-    line.say(user, "缴费")
+    with monkeypatch.context() as mistake:
+        mistake.setattr(type(line.house.services.institutions), "profile", broken)
+        line.say(user, "缴费")
+        await line.push()
+        status, body, headers = line.answers[-1]
+        assert (status, body, headers["zhenfu-handled"]) == (503, b"", "no")
+    line.house.clock.advance(timedelta(seconds=5))
     await line.push()
-    assert line.answers[-1][:2] == (200, b"success")
+    assert "绑定就诊人" in line.house.said(user)[-1]
 
 
 async def test_nobody_can_be_recognised_in_the_log(line: Line, caplog: pytest.LogCaptureFixture) -> None:
@@ -321,6 +326,9 @@ async def test_domain_verification_files_are_served_by_name_alone(line: Line) ->
     await line.house.set_params(verify_file_name="MP_verify_abcDEF123.txt", verify_file_text="abcDEF123")
     async with line.http.get(f"{line.base_url}/MP_verify_abcDEF123.txt") as answer:
         assert (answer.status, await answer.text(), answer.content_type) == (200, "abcDEF123", "text/plain")
-    for name in ("MP_verify_other.txt", "MP_verify_abcDEF123.html", "robots.txt", "..%2fMP_verify_abcDEF123.txt"):
+    async with line.http.get(f"{line.base_url}/p/MP_verify_abcDEF123.txt") as answer:  # for a link rule
+        assert (answer.status, await answer.text()) == (200, "abcDEF123")
+    others = ("MP_verify_other.txt", "p/MP_verify_other.txt", "MP_verify_abcDEF123.html", "robots.txt")
+    for name in (*others, "..%2fMP_verify_abcDEF123.txt"):
         async with line.http.get(f"{line.base_url}/{name}") as answer:
             assert answer.status == 404

@@ -16,7 +16,7 @@ from simulators.kit import Request, Response
 from simulators.wechat_push_line import push_one
 from tests.support.house import HIS_URL, LABOURER, House
 
-SHORT = 0.15  # seconds in place of 3.5
+SHORT = 0.5  # seconds in place of 3.5
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from bot.conversation import Conversation, Heard
+from bot.conversation import Conversation, Heard, StillBeingMade
 from bot.events import ChatEvent, ChatEventKind, event_id_of
 from core.money import Fen, yuan_text
 from simulators.faults import chance
@@ -43,14 +43,14 @@ async def chat(world: World, person: str, draw: random.Random, key: str) -> None
         return
     late = ASKING in heard.text
     world.scheduler.counts["chat: later" if late else "chat: at once"] += 1
-    if not heard.text and heard.ours:
-        world.scheduler.counts["chat: nothing said"] += 1  # another program is at it, or too much at once
+    if heard.dropped:
+        world.scheduler.counts["chat: nothing said"] += 1  # too much at once
     elif text in OWED and not late and SILENT not in heard.text:
         _check_owed(world, heard.text, before & _owed(world, person))
 
 
 async def _pushed(world: World, event: ChatEvent, key: str) -> Heard | None:
-    """None when the platform had to hang up."""
+    """None when the platform had to hang up, or was told to come again."""
     there, back = world.network.seconds("push", key)
 
     async def hear(life: Life) -> Heard:
@@ -64,7 +64,7 @@ async def _pushed(world: World, event: ChatEvent, key: str) -> Heard | None:
             await asyncio.sleep(there)
             heard = await world.request(hear, key=f"push/{key}")
             await asyncio.sleep(back)
-    except (TimeoutError, NeverConnected, ConnectionLost) as problem:
+    except (TimeoutError, NeverConnected, ConnectionLost, StillBeingMade) as problem:
         world.scheduler.counts[f"push met {type(problem).__name__}"] += 1
         await asyncio.sleep(chance(world.day.seed, "push waits", key))
         return None

@@ -276,11 +276,26 @@ async def test_a_plain_reply_in_safe_mode_and_a_wrong_status_show_the_line(line:
     line.server.answer = lambda message: replies.TextReply(content="x", message=message).render().encode()
     line.simulator.chat.say(user, app_id, "你好")
     await line.push()
-    line.server.statuses = [500]
+    line.server.statuses = [404]
     line.server.answer = lambda message: "好"
     line.simulator.chat.say(user, app_id, "你好")
     await line.push()
     assert (said(line), said(line, "system")) == ([], [SYSTEM_LINE] * 2)
+
+
+async def test_a_server_in_trouble_gets_the_same_push_again(line: Pushing) -> None:
+    await line.enter_callback(mode="safe")
+    user, app_id = line.world.user, line.world.official.app_id
+    line.server.answer = lambda message: "好"
+    for statuses, shown in (([503, 500], []), ([503, 503, 503], [SYSTEM_LINE])):
+        line.server.statuses = list(statuses)
+        line.simulator.chat.say(user, app_id, "你好")
+        for _ in range(4):
+            await line.push()
+            line.world.clock.advance(timedelta(seconds=5))
+        assert (said(line), said(line, "system")) == (["好"], shown)
+    assert len({message.id for message in line.server.messages}) == 2
+    assert len(line.server.messages) == 6
 
 
 async def test_a_slow_server_gets_the_same_push_three_times_and_then_the_person_a_line(line: Pushing) -> None:

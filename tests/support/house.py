@@ -23,6 +23,7 @@ from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
 from core.models import ChatAccountRow, Payer, Payment, PaymentLine
 from core.money import Fen
+from core.outside import Background
 from core.payments import Started, StartPayment
 from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType, MessageKind, TokenStore
 from core.services import Services
@@ -99,9 +100,15 @@ class House:
 
     @classmethod
     async def build(
-        cls, *, seed: int = 7, settings: dict[str, Any] | None = None, sms: bool = False, **his: Any
+        cls,
+        *,
+        seed: int = 7,
+        settings: dict[str, Any] | None = None,
+        sms: bool = False,
+        background: Background | None = None,
+        **his: Any,
     ) -> House:
-        """`sms`: the hospital has an SMS account, too."""
+        """`sms`: the hospital has an SMS account, too. Without `background` everything is left to the loops."""
         clock = ManualClock(MORNING)
         faults = Faults(seed=seed)
         pay = WechatPaySimulator(clock=clock, faults=faults, seed=seed)
@@ -121,7 +128,7 @@ class House:
             transport=transport,
             tokens=tokens,
             limiter=MemoryLimiter(clock=clock),
-            background=NoBackground(),
+            background=background or NoBackground(),
             public_url=PUBLIC_URL,
             program="test",
             nonce=lambda: seeded_nonce(),
