@@ -193,7 +193,11 @@ class Conversation:
                     texts.append(await self._told(account, payer, question, event, profile, ends_at))
                 case NoteDelivery(delivery=delivery) if delivery.ok is not None:
                     await self._services.messages.delivered(
-                        account, delivery.platform_message_id, ok=delivery.ok, code=delivery.code
+                        account,
+                        delivery.platform_message_id,
+                        ok=delivery.ok,
+                        code=delivery.code,
+                        at=event.happened_at,
                     )
                 case NoteGrant(grant=grant):
                     fields = {"app_id": account.app_id, "template": grant.template_id, "accepted": grant.accepted}

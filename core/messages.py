@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +26,8 @@ from core.tenancy import scoped
 from core.texts import message_fields
 from core.transactions import atomically, rows
 
+log = logging.getLogger("zhenfu.messages")
+
 TRIES_MAX = 30
 """After so many fruitless tries a message is given up: the paid list is the truth."""
 
@@ -36,6 +40,12 @@ CODE_LIFE = timedelta(minutes=5)
 
 LIVES = {MessageKind.CHAT_ANSWER: CHAT_ANSWER_LIFE, MessageKind.PHONE_CODE: CODE_LIFE}
 """What would come later than this is not sent at all."""
+
+LOOK_AGAIN_SECONDS = (0.5, 2.0, 8.0)
+"""After which waits a message is looked for again that the platform has ended before we knew its id there."""
+
+FRESH = timedelta(minutes=1)
+"""What the platform said longer ago is of no message whose id is still on its way to us."""
 
 PAGE = "pages/payment/index?order={order_no}"
 BILLS_PAGE = "pages/bills/index"
@@ -143,18 +153,39 @@ class Messages:
 
         return await atomically(write)
 
-    async def delivered(self, account: ChatAccount, platform_message_id: str, *, ok: bool, code: str = "") -> None:
-        """The platform says what has become of a message; one that was not delivered goes the next way."""
+    async def delivered(
+        self, account: ChatAccount, platform_message_id: str, *, ok: bool, code: str = "", at: datetime
+    ) -> None:
+        """The platform says what has become of a message; one that was not delivered goes the next way.
+
+        `at` is when it said so. That may be before we have its answer to our sending, in which the message got its id
+        there: an id that no message has yet is looked for again, a few times.
+        """
+        if not platform_message_id or await self._noted(account, platform_message_id, ok=ok, code=code):
+            return
+        if self.outside.clock.now() - at > FRESH:
+            return
+
+        async def look_again() -> None:
+            for seconds in LOOK_AGAIN_SECONDS:
+                await asyncio.sleep(seconds)
+                if await self._noted(account, platform_message_id, ok=ok, code=code):
+                    return
+            log.info("delivery_of_nobody", extra={"fields": {"app_id": account.app_id}})
+
+        self.outside.background.start("delivery", look_again)
+
+    async def _noted(self, account: ChatAccount, platform_message_id: str, *, ok: bool, code: str) -> bool:
+        """Write down how a message has ended; False when none has this id."""
         scope = scoped(account.institution_id)
         message = (
             await scope.of(Message)
-            .filter(chat_account_id=account.id, platform_message_id=platform_message_id, delivery="")
+            .filter(chat_account_id=account.id, platform_message_id=platform_message_id)
+            .order_by("delivery")  # the one of which nothing was said yet
             .first()
-            if platform_message_id
-            else None
         )
-        if message is None:
-            return
+        if message is None or message.delivery:
+            return message is not None
 
         async def write() -> None:
             said = {"delivery": DELIVERED if ok else FAILED, "result_code": code[:64] or message.result_code}
@@ -171,6 +202,7 @@ class Messages:
             )
 
         await atomically(write)
+        return True
 
     async def work(self, due: DueRow, *, text: str = "") -> None:
         """Send one message that we hold. An unknown answer is repeated only while the platform would drop a copy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from core.models import Message, Payer
 from core.phones import CODE_LIFE
 from core.ports import MessageKind
 from core.states import MessageStatus
+from runtime.bootstrap import BoundedBackground
 from tests.support.house import House
 
 PHONE = "13900001234"
@@ -89,11 +91,47 @@ async def test_what_wechat_could_not_deliver_goes_on_by_sms(house: House) -> Non
     first = await told("paid")
     official = await house.services.institutions.chat_account_by_app(house.institution_id, house.service_app_id)
     for _ in range(2):  # the platform says so more than once
-        await house.services.messages.delivered(official, first.platform_message_id, ok=False, code="failed:system")
+        await house.services.messages.delivered(
+            official, first.platform_message_id, ok=False, code="failed:system", at=house.clock.now()
+        )
     await house.settle(within=timedelta(hours=2))
     again = await Message.get(kind="paid", id__not=first.id)
     assert again.status is MessageStatus.SENT
     assert len([text for text in texts(house) if "缴费成功" in text]) == 1
+
+
+async def test_an_end_that_comes_before_the_messages_id_is_kept_in_mind(tortoise: object) -> None:
+    background = BoundedBackground()
+    house = await House.build(sms=True, background=background)
+    await pay(house, await a_payer(house, follows=True))
+    first = await told("paid")
+    official = await house.services.institutions.chat_account_by_app(house.institution_id, house.service_app_id)
+    await Message.filter(id=first.id).update(platform_message_id="")
+    said_at = house.clock.now()
+    delivered = partial(house.services.messages.delivered, official, first.platform_message_id, ok=False)
+    await delivered(at=said_at - timedelta(minutes=2))  # too old to be of a message that is on its way
+    await Message.filter(id=first.id).update(platform_message_id=first.platform_message_id)
+    await background.finish(seconds=12)
+    assert (await Message.get(id=first.id)).delivery == ""
+    await Message.filter(id=first.id).update(platform_message_id="")
+    await delivered(at=said_at)
+    assert (await Message.get(id=first.id)).delivery == ""
+    await Message.filter(id=first.id).update(platform_message_id=first.platform_message_id)
+    await background.finish(seconds=12)
+    assert (await Message.get(id=first.id)).delivery == "failed"
+    assert await Message.filter(kind="paid").count() == 2
+
+
+async def test_an_id_that_is_nobodys_is_given_up(tortoise: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.messages.LOOK_AGAIN_SECONDS", (0.01, 0.01))
+    background = BoundedBackground()
+    house = await House.build(background=background)
+    official = await house.services.institutions.chat_account_by_app(house.institution_id, house.service_app_id)
+    await house.services.messages.delivered(official, "of another vendor", ok=False, at=house.clock.now())
+    assert len(background._tasks) == 1
+    await background.finish(seconds=5)
+    assert background._tasks == set()
+    assert await Message.all().count() == 0
 
 
 async def test_a_lost_answer_is_the_end_of_it(house: House) -> None:

@@ -319,8 +319,8 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
         await services.institutions.chat_account_by_callback("nobody's")
     await house.settle(within=timedelta(minutes=1))
     sent = (await look(Message, status="sent", chat_account_id=official.id))[0]
-    await services.messages.delivered(official, sent.platform_message_id, ok=False, code="failed")
-    await services.messages.delivered(official, "nobody's", ok=True)
+    await services.messages.delivered(official, sent.platform_message_id, ok=False, code="failed", at=house.clock.now())
+    await services.messages.delivered(official, "nobody's", ok=True, at=house.clock.now())
 
     # the rest, by hand
     await services.payments.forget_old_keys()
