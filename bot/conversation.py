@@ -265,15 +265,15 @@ class Conversation:
                 await asyncio.wait({asking.task}, timeout=left)
             if asking.task.done():
                 return asking.task.result()
-        links = self._services.answers.links(profile)
+        page = _page(question, self._services.answers.links(profile), payer.language)
         messages = self._services.messages
         if not await messages.can_answer_later(account):
-            return f"{chat_text('asking_link', payer.language)}\n{_page(question, links, payer.language)}"
+            return f"{chat_text('asking_link', payer.language)}\n{page}"
         due = await messages.answer_later(payer, question, event_id=event.event_id, lease=PROMISE_LEASE)
         if due is not None and (asking is None or not self._tells_later(asking, due)):
             now = self._services.outside.clock.now()
             await give_back("message", due.id, due.institution_id, holder=due.holder, due_at=now, counted=False)
-        return chat_text("asking", payer.language)
+        return f"{chat_text('asking', payer.language)}\n{page}"  # should the later message not arrive
 
     def _tells_later(self, asking: _Question, due: DueRow) -> bool:
         """Send the answer from the row that promises it, once it is there; a row that we lose is the worker's."""

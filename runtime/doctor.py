@@ -460,8 +460,7 @@ async def _accounts(report: Report, wired: Wired, *, offline: bool) -> None:
         else:
             report.ok(f"chat {chat.app_id}", f"{chat.platform}, a template for every kind of message")
     for chat in chats:
-        if chat.platform == doctor_chat.OFFICIAL:
-            report.found(doctor_chat.callback_settings(chat))
+        report.found(doctor_chat.callback_settings(chat, public_url=services.outside.public_url))
     if offline:
         return
     tokens = AccessTokens(api=WechatApi(transport=wired.transport), store=wired.tokens, clock=services.outside.clock)

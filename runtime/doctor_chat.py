@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bot.wechat.mapping import BadTemplate, Meaning, template_for
-from bot.wechat.params import check_account, connection_of
+from bot.wechat.params import check_account, check_forward_url, connection_of
 from bot.wechat.tokens import AccessTokens
 from core.errors import ConfigurationError, CounterpartyError
 from core.ports import NOTICE_KINDS, ChatAccount
@@ -37,22 +37,30 @@ class Finding:
     what_to_do: str = ""
 
 
-def callback_settings(account: ChatAccount) -> Iterator[Finding]:
+def callback_settings(account: ChatAccount, *, public_url: str) -> Iterator[Finding]:
     """Whether the account's params are well-formed, and who gets its pushes."""
+    if account.platform not in TEMPLATE_LISTS:
+        return
     name = f"chat {account.app_id} callback"
     try:
         check_account(account)
+        check_forward_url(account.params, public_url, owner=f"chat account {account.platform} {account.app_id}")
     except ConfigurationError as error:
         yield Finding(name=name, state="fail", detail=str(error), what_to_do="correct it in the setup file")
         return
     connection = connection_of(account)
-    if connection == "none":
+    if connection == "none" and account.params.get("push_token", "").strip():
         yield Finding(
             name=name,
             state="warn",
-            detail="nobody pushes to us: the chat answers nothing",
-            what_to_do="set connection own or forwarded, or leave it and let the menu open pages (zhenfu menu publish)",
+            detail="push settings are there, but with connection none the platform's pushes are answered 404",
+            what_to_do="set connection own or forwarded, or take the push settings out",
         )
+        return
+    if connection == "none":
+        pages = ": the chat answers nothing, the menu opens pages (zhenfu menu publish)"
+        detail = f"nobody pushes to us{pages if account.platform == OFFICIAL else ''}"
+        yield Finding(name=name, state="ok", detail=detail)
         return
     mode = account.params.get("push_mode", "").strip() or "safe"
     detail = f"connection {connection}, {mode} mode"

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from tortoise.models import Model
 
+from bot.wechat.params import check_forward_url
 from core.ids import Ids
 from core.institutions import PaperCode
 from core.keyring import Keyring
@@ -19,8 +20,6 @@ from runtime.setup import Setup
 from runtime.setup_file import InstitutionWanted, refuse
 
 UNCHANGED = "unchanged"
-CALLED_BACK = frozenset({"wechat_service"})
-"""Platforms that push to us what people do in a chat."""
 
 
 async def apply(wanted: InstitutionWanted, *, name: str, ids: Ids, keyring: Keyring, public_url: str) -> list[str]:
@@ -156,6 +155,7 @@ class _Applying:
     async def _chats(self, institution_id: UUID) -> None:
         for chat in self.wanted.chats:
             name = f"chat {chat.platform} {chat.app_id}"
+            check_forward_url(chat.params, self.public_url, owner=name)
             row = (
                 await scoped(institution_id).of(ChatAccountRow).get_or_none(platform=chat.platform, app_id=chat.app_id)
             )
@@ -171,7 +171,7 @@ class _Applying:
             else:
                 values = {"templates": dict(chat.templates)}
                 await self._bring(name, row, values, params=chat.params, place="chat_account.params")
-            if chat.platform in CALLED_BACK:
+            if chat.platform == "wechat_service" or chat.params.get("push_token", "").strip():
                 self._hand_out("server URL, for the account's console", f"{self.public_url}/wx/{row.callback_token}")
 
     async def _methods(self, institution_id: UUID, accounts: Mapping[tuple[str, str], UUID]) -> None:

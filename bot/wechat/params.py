@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from urllib.parse import unquote, urlsplit
 
 from bot.wechat.client import BASE_URL
 from bot.wechat.mapping import BadTemplate, template_for
@@ -16,6 +17,18 @@ from core.errors import ConfigurationError
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind
 from wire.params import Param, read_params
 
+Network = IPv4Network | IPv6Network
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+PRIVATE: tuple[Network, ...] = (
+    IPv4Network("10.0.0.0/8"),
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv6Network("fc00::/7"),
+)
+PLAIN_HTTP: Mapping[str, tuple[Network, ...]] = {"token_url": (*LOOPBACK, *PRIVATE)}
+"""Where http without TLS is allowed beyond this machine: token services inside a hospital often have no certificate."""
+
+CALLBACK_PATH = "/wx/"
 CONNECTIONS = ("own", "forwarded", "none")
 BUTTON_BYTES_MAX = 16  # of a name in the menu's first row
 FILE_NAME = re.compile(r"(?:MP_verify_[A-Za-z0-9]{1,64}|[A-Za-z0-9]{8,32})\.txt", re.ASCII)
@@ -79,8 +92,7 @@ def check_account(account: ChatAccount) -> None:
     if not values["secret"] and account.platform == "wechat_miniprogram":
         raise ConfigurationError(f"{owner}: secret missing; patients cannot sign in without it")
     for name in ("base_url", "token_url", "open_base_url", "forward_url"):
-        url = urlsplit(values.get(name, ""))
-        if values.get(name) and not (url.scheme in {"http", "https"} and url.netloc):
+        if values.get(name) and not _may_be_called(values[name], plain_in=PLAIN_HTTP.get(name, LOOPBACK)):
             raise ConfigurationError(f"{owner}: {name} must be https://host/…")
     if values.get("miniprogram_state", "formal") not in STATES:
         raise ConfigurationError(f"{owner}: miniprogram_state is one of {', '.join(STATES)}")
@@ -95,9 +107,37 @@ def check_account(account: ChatAccount) -> None:
             raise ConfigurationError(f"{owner}: template {name} needs an id and fields, both as text") from error
 
 
+def check_forward_url(params: Mapping[str, str], public_url: str, *, owner: str) -> None:
+    """Raises ConfigurationError when pushes would be passed on to ourselves, again and again."""
+    url, own = urlsplit(params.get("forward_url", "").strip()), urlsplit(public_url)
+    if url.hostname and url.hostname == own.hostname and unquote(url.path).startswith(CALLBACK_PATH):
+        raise ConfigurationError(f"{owner}: forward_url is our own callback, not another vendor's")
+
+
 def connection_of(account: ChatAccount) -> str:
-    """One of CONNECTIONS; an account whose params say nothing gets no pushes."""
-    return account.params.get("connection", "").strip() or "none"
+    """One of CONNECTIONS; an account whose params say nothing, or something unknown, gets no pushes."""
+    connection = account.params.get("connection", "").strip()
+    return connection if connection in CONNECTIONS else "none"
+
+
+def _may_be_called(address: str, *, plain_in: tuple[Network, ...]) -> bool:
+    """https with a host; plain http only to an address in these networks."""
+    try:
+        url = urlsplit(address)
+        host = url.hostname or ""
+    except ValueError:
+        return False
+    if url.scheme == "https":
+        return bool(host)
+    if url.scheme != "http":
+        return False
+    if host == "localhost":
+        return True
+    try:
+        number = ip_address(host)
+    except ValueError:
+        return False
+    return any(number in network for network in plain_in)
 
 
 def _check_callback(account: ChatAccount, values: Mapping[str, str], owner: str) -> None:

@@ -16,6 +16,7 @@ from simulators.kit import Request, Response
 from simulators.wechat_push_line import push_one
 from tests.support.house import HIS_URL, LABOURER, House
 
+ASKING = '正在向医院查询，查到后马上告诉您。\n<a href="http://house.test/h/renhe/">全部查看和缴费</a>'
 SHORT = 0.5  # seconds in place of 3.5
 
 
@@ -221,7 +222,7 @@ async def test_a_slow_hospital_is_said_to_be_asked_and_its_answer_follows_once(h
     before = len(house.said(user))
     say(house, user, "缴费")
     await house.push()
-    assert house.said(user)[before:] == ["正在向医院查询，查到后马上告诉您。"]
+    assert house.said(user)[before:] == [ASKING]
     (message,) = await Message.filter(kind="chat_answer")
     assert message.status is MessageStatus.QUEUED
     house.transport.let_go()
@@ -244,7 +245,7 @@ async def test_the_hospital_is_asked_once_at_a_time_however_often_somebody_asks(
     assert len(house.transport.sent) == 1
     assert house.transport.most_at_once == 1
     assert await Message.filter(kind="chat_answer").count() == 1
-    assert house.said(user)[-4:] == ["正在向医院查询，查到后马上告诉您。"] * 4
+    assert house.said(user)[-4:] == [ASKING] * 4
     house.transport.let_go()
     await house.settle()
     assert house.transport.most_at_once == 1

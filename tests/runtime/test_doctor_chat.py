@@ -27,14 +27,20 @@ def world() -> WechatOfTests:
 
 
 def look(account: ChatAccount) -> Finding:
-    (finding,) = callback_settings(account)
+    (finding,) = callback_settings(account, public_url=PUBLIC)
     return finding
 
 
 def test_the_callback_is_there_and_well_formed(world: WechatOfTests) -> None:
     assert look(world.account(world.official, **PUSHES)).state == "ok"
-    nobody = look(world.account(world.official))
-    assert (nobody.state, "nobody pushes" in nobody.detail) == ("warn", True)
+    for app, opens in ((world.official, True), (world.mini, False)):
+        nobody = look(world.account(app))
+        assert (nobody.state, "nobody pushes" in nobody.detail, "menu" in nobody.detail) == ("ok", True, opens)
+    assert look(world.account(world.mini, **PUSHES)).state == "ok"
+    unused = look(world.account(world.mini, **(PUSHES | {"connection": "none"})))
+    assert (unused.state, "404" in unused.detail) == ("warn", True)
+    broken = look(world.account(world.mini, **(PUSHES | {"push_aes_key": "short"})))
+    assert (broken.state, "push_aes_key" in broken.detail) == ("fail", True)
     plain = look(world.account(world.official, **(PUSHES | {"push_mode": "plain"})))
     assert (plain.state, "安全模式" in plain.what_to_do) == ("warn", True)
 
@@ -47,6 +53,17 @@ def test_the_callback_is_there_and_well_formed(world: WechatOfTests) -> None:
         {"connection": "sometimes"},
         {"connection": "forwarded", "forward_url": "https://other.test/"},
         {"forward_url": "other.test"},
+        {"forward_url": "http://other.test/wx"},
+        {"forward_url": "http://10.0.0.1/wx"},
+        {"forward_url": f"{PUBLIC}/wx/abc"},
+        {"forward_url": f"{PUBLIC.upper().replace('HTTPS', 'https')}:8443/%77x/abc"},
+        {"base_url": "http://api.weixin.qq.com"},
+        {"open_base_url": "http://192.168.1.1"},
+        {"token_url": "http://tokens.hospital.test/t"},
+        {"token_url": "http://8.8.8.8/t"},
+        {"token_url": "http://169.254.169.254/t"},
+        {"token_url": "ftp://10.0.0.1/t"},
+        {"token_url": "http://[/t"},
         {"verify_file_name": "MP_verify_abc.txt"},
         {"verify_file_name": "../etc/passwd", "verify_file_text": "x"},
         {"verify_file_name": "MP_verify_abc.txt", "verify_file_text": "<script>"},
@@ -59,6 +76,21 @@ def test_what_is_malformed_is_named(world: WechatOfTests, wrong: dict[str, str])
     assert finding.state == "fail"
     assert next(iter(wrong)) in finding.detail or "verify_file" in finding.detail or "forward_url" in finding.detail
     assert "tooFewOfThem" not in finding.detail
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"forward_url": "https://other.test/wx/abc"},
+        {"forward_url": f"{PUBLIC}/other/abc"},
+        {"forward_url": "http://127.0.0.1:8000/wx"},
+        {"base_url": "http://localhost:8000", "open_base_url": "http://[::1]:8000"},
+        {"token_url": "https://tokens.hospital.test/t"},
+        *({"token_url": f"http://{host}:81/t"} for host in ("10.1.2.3", "172.31.0.1", "192.168.1.1", "[fd00::1]")),
+    ],
+)
+def test_an_address_that_is_called_is_safe(world: WechatOfTests, right: dict[str, str]) -> None:
+    assert look(world.account(world.official, **(PUSHES | right))).state == "ok"
 
 
 async def test_templates_that_the_platform_does_not_have_are_named(world: WechatOfTests) -> None:

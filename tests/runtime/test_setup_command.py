@@ -116,6 +116,37 @@ async def test_the_sample_sets_up_an_institution_that_can_take_payments(database
         await wired.finish()
 
 
+async def test_a_callback_address_is_printed_where_pushes_can_come(database: Database, file: Path) -> None:
+    first = await run(database, file)
+    assert sum("/wx/" in line for line in first) == 1  # the official account's
+    change(
+        file,
+        (
+            'secret = "file:miniprogram.secret"',
+            f'secret = "file:miniprogram.secret"\nconnection = "own"\npush_token = "tokenOfTests"\n'
+            f'push_aes_key = "{"a" * 43}"',
+        ),
+    )
+    again = await run(database, file)
+    found = [re.fullmatch(rf".*server URL.*: {PUBLIC_URL}/wx/(\w+)", line) for line in again if "/wx/" in line]
+    assert len({match[1] for match in found if match}) == 2
+
+
+async def test_pushes_are_not_passed_on_to_ourselves(database: Database, file: Path) -> None:
+    change(
+        file,
+        (
+            'secret = "file:service.secret"',
+            f'secret = "file:service.secret"\nconnection = "own"\npush_token = "tokenOfTests"\n'
+            f'push_aes_key = "{"a" * 43}"\nforward_url = "{PUBLIC_URL}/wx/abc"',
+        ),
+    )
+    before = await content(database)
+    with pytest.raises(ConfigurationError, match="forward_url is our own callback"):
+        await run(database, file)
+    assert await content(database) == before
+
+
 async def test_a_hospital_whose_his_makes_or_asks_for_the_codes_on_its_papers(database: Database, file: Path) -> None:
     (file.parent / "paper.key").write_text(PAPER_KEY + "\n")
     change(

@@ -49,7 +49,7 @@ class WechatOfTests:
 
     clock: ManualClock = field(default_factory=lambda: ManualClock(NOON))
     faults: Faults = field(default_factory=Faults)
-    base_url: str = "http://platform.test"
+    base_url: str = "https://platform.test"
     simulator: WechatPlatformSimulator = field(init=False)
     official: App = field(init=False)
     mini: App = field(init=False)
