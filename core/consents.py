@@ -10,7 +10,7 @@ from uuid import UUID
 from core.errors import ConsentNeeded
 from core.models import Binding, Consent, PaperGrant, Payer
 from core.outside import Outside
-from core.persons import same_person
+from core.persons import lock_person, same_person
 from core.tenancy import scoped
 from core.transactions import atomically, rows
 
@@ -41,6 +41,10 @@ class Consents:
 
     async def give(self, payer: Payer, kind: ConsentKind, *, version: str, way: str, phone: str = "") -> UUID:
         """Record it, once per version; `phone` for SMS, where another number takes the place of the one before."""
+        return await atomically(lambda: self._give(payer, kind, version, way, phone))
+
+    async def _give(self, payer: Payer, kind: ConsentKind, version: str, way: str, phone: str) -> UUID:
+        await lock_person(payer.institution_id, payer.id)
         scope, now = scoped(payer.institution_id), self.outside.clock.now()
         version = version[:VERSION_LENGTH_MAX]
         if kind is ConsentKind.SMS:
@@ -64,11 +68,18 @@ class Consents:
         return row.id
 
     async def required(self, payer: Payer, kind: ConsentKind, *, version: str) -> UUID:
-        """Raises ConsentNeeded unless the payer has agreed to this version and not withdrawn it."""
+        """Raises ConsentNeeded unless this person has agreed to this version and not withdrawn it."""
         row = (
             await scoped(payer.institution_id)
             .of(Consent)
-            .get_or_none(payer_id=payer.id, kind=kind.value, version=version[:VERSION_LENGTH_MAX], withdrawn_at=None)
+            .filter(
+                payer_id__in=await same_person(payer.institution_id, payer.id),
+                kind=kind.value,
+                version=version[:VERSION_LENGTH_MAX],
+                withdrawn_at=None,
+            )
+            .order_by("id")
+            .first()
         )
         if row is None:
             raise ConsentNeeded()
@@ -112,7 +123,7 @@ class Consents:
         kinds = [ConsentKind.SMS.value] if kind is ConsentKind.SMS else [each.value for each in ConsentKind]
 
         async def write() -> None:
-            persons = await same_person(payer.institution_id, payer.id)
+            persons = await lock_person(payer.institution_id, payer.id)
             await (
                 scope.of(Consent)
                 .filter(payer_id__in=persons, kind__in=kinds, withdrawn_at=None)

@@ -47,8 +47,15 @@ class Guesses:
             limit.most,
         )
         if row["count"] > limit.most:
-            raise FactorLocked(minutes=max(1, math.ceil((row["since"] + limit.per - now) / timedelta(minutes=1))))
+            raise FactorLocked(minutes=_minutes(row["since"] + limit.per - now))
         return limit.most - int(row["count"])
+
+    async def check(self, institution_id: UUID, *, subject: str, actor: str, limit: GuessLimit) -> None:
+        """Raises FactorLocked in the pause; counts nothing."""
+        now = self.outside.clock.now()
+        row = await scoped(institution_id).of(Guess).get_or_none(subject=subject, actor=actor)
+        if row is not None and row.count > limit.most and row.since > now - limit.per:
+            raise FactorLocked(minutes=_minutes(row.since + limit.per - now))
 
     async def give_back(self, institution_id: UUID, *, subject: str, actor: str) -> None:
         """The guess was right: this one does not count in the sum, the wrong ones before it do."""
@@ -63,3 +70,7 @@ class Guesses:
     async def forget(self, institution_id: UUID, *, subject: str, actor: str) -> None:
         """The guess was right."""
         await scoped(institution_id).of(Guess).filter(subject=subject, actor=actor).delete()
+
+
+def _minutes(left: timedelta) -> int:
+    return max(1, math.ceil(left / timedelta(minutes=1)))

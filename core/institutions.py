@@ -55,7 +55,7 @@ class InstitutionSettings:
     paper_code: PaperCode = PaperCode.OFF
     paper_factor: PaperFactor = PaperFactor.LAST_FOUR
     sensitive_departments: tuple[str, ...] = ()  # parts of names; nothing of their bills shows before the factor
-    privacy_version: str = "1"  # of the notice that a payer agrees to; a new one is asked for anew
+    privacy_version: str = "1"  # of the notice; a new one is asked for at the next binding or paper
 
     def is_sensitive(self, department: str) -> bool:
         """Whether the bare name of this department says something of an illness."""

@@ -27,7 +27,8 @@ from core.institutions import Institutions, PaperCode, PaperFactor, Profile
 from core.models import HisPatient, PaperGrant, PaperLink, Payer, Payment, PaymentLine
 from core.outside import Outside
 from core.patients import PROOF_PAPER, Patients
-from core.ports import Bill, HospitalPatient, HospitalSite
+from core.persons import lock_person, same_person
+from core.ports import Bill, HospitalPatient, HospitalSite, IdentifierType
 from core.scrubbing import mask_name
 from core.states import OPEN_PAYMENT, PaymentStatus
 from core.tenancy import across_institutions, scoped
@@ -48,9 +49,13 @@ GUESSES_OF_ONE = GuessLimit(most=5, per=timedelta(minutes=15))
 GUESSES_OF_PAYER = GuessLimit(most=20, per=timedelta(hours=24))
 """By one payer at all papers, unknown barcodes too."""
 
+NUMBERS_OF_PAYER = GuessLimit(most=60, per=timedelta(hours=24))
+"""Barcodes that exist, of one payer: each tells a masked name."""
+
 GUESSES_AT_PAPER = GuessLimit(most=30, per=timedelta(hours=24))
 """By all strangers at one paper. Who has bound the patient needs no factor and is not locked out by them."""
 
+NUMBERS = "numbers"
 PROOF_FACTOR = "last_four"
 
 
@@ -208,11 +213,14 @@ class Papers:
             raise NotFound(reason="paper")
         if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{BARCODE_LENGTH_MAX}}}", text):
             raise InvalidRequest(field="code", problem="letters and digits only")
-        await self.guesses.count(payer.institution_id, subject="", actor=str(payer.id), limit=GUESSES_OF_PAYER)
+        here, actor = payer.institution_id, await _actor(payer)
+        await self.guesses.count(here, subject="", actor=actor, limit=GUESSES_OF_PAYER)
         for site in await self.institutions.sites(payer.institution_id):
             async with asking_hospital():
                 bill = await self.outside.hospitals[site.adapter].get_bill(site, text)
             if bill is not None:
+                await self.guesses.give_back(here, subject="", actor=actor)
+                await self.guesses.count(here, subject=NUMBERS, actor=actor, limit=NUMBERS_OF_PAYER)
                 return await self.link(site, bill.his_bill_id, origin=PaperCode.BARCODE)
         raise NotFound(reason="paper")
 
@@ -224,7 +232,8 @@ class Papers:
         bill, person = await self._ask(paper)
         own = await self._own_order(paper, payer)
         patient_id = await self._opened_to(paper, payer, bill)
-        if patient_id is None and self._needs_no_factor(paper, bill) and await self._has_agreed(paper, payer):
+        is_enough = self._needs_no_factor(paper, bill) and person.name != ""  # nobody pays for a person without a name
+        if patient_id is None and is_enough and await self._has_agreed(paper, payer):
             patient_id = await self._open(paper, payer, bill, person, PROOF_PAPER)
         if patient_id is not None:
             return PaperView(
@@ -239,7 +248,7 @@ class Papers:
             )
         stage = PaperStage.FACTOR if await self._has_agreed(paper, payer) else PaperStage.CONSENT
         phones, documents = _phone_tails(person), _document_tails(person)
-        if not phones and not documents and not self._needs_no_factor(paper, bill):
+        if not phones and not documents and not is_enough:
             stage = PaperStage.WINDOW
         return PaperView(
             paper=paper,
@@ -261,11 +270,12 @@ class Papers:
         factor = re.sub(r"\s", "", unicodedata.normalize("NFKC", factor)).upper()  # Chinese keyboards write １２３４
         if len(factor) != FACTOR_LENGTH or not factor.isascii() or not factor.isalnum():
             raise InvalidRequest(field="factor", problem="four letters or digits are needed")
+        subject, actor, here = self._subject(paper), await _actor(payer), payer.institution_id
+        await self.guesses.check(here, subject=subject, actor=actor, limit=GUESSES_OF_ONE)
         bill, person = await self._ask(paper)
         opened = await self._opened_to(paper, payer, bill)
         if opened is not None:
             return opened
-        subject, actor, here = self._subject(paper), str(payer.id), payer.institution_id
         left = await self.guesses.count(here, subject=subject, actor=actor, limit=GUESSES_OF_ONE)
         await self.guesses.count(here, subject="", actor=actor, limit=GUESSES_OF_PAYER)
         await self.guesses.count(here, subject=subject, actor="", limit=GUESSES_AT_PAPER)
@@ -308,12 +318,13 @@ class Papers:
         return row.patient_id if access.covers(paper.site, bill) else None
 
     async def _open(self, paper: Paper, payer: Payer, bill: Bill, person: HospitalPatient, proof: str) -> UUID:
-        consent_id = await self.consents.required(
-            payer, ConsentKind.PERSONAL, version=paper.profile.settings.privacy_version
-        )
         now = self.outside.clock.now()
 
         async def write() -> UUID:
+            await lock_person(payer.institution_id, payer.id)  # a withdrawal comes before this or after it
+            consent_id = await self.consents.required(
+                payer, ConsentKind.PERSONAL, version=paper.profile.settings.privacy_version
+            )
             patient_id = await self.patients.known_to_hospital(paper.site, person)
             await PaperGrant.create(
                 id=self.outside.ids.uuid(),
@@ -385,6 +396,11 @@ class Papers:
         return self.outside.keyring.lookup(f"{paper.site.id}\n{paper.his_bill_id}", place="guess.subject")
 
 
+async def _actor(payer: Payer) -> str:
+    """A person guesses once, on however many accounts."""
+    return str(min(await same_person(payer.institution_id, payer.id)))
+
+
 def _check_at_home(paper: Paper, payer: Payer) -> None:
     """To another institution's payer there is no such paper."""
     if payer.institution_id != paper.profile.id:
@@ -407,13 +423,16 @@ def _phone_tails(person: HospitalPatient) -> Sequence[str]:
 
 
 def _document_tails(person: HospitalPatient) -> Sequence[str]:
-    return _tails([identifier.value for identifier in person.identifiers])
+    """A hospital card is none: its number is printed beside the code."""
+    shown = [each for each in person.identifiers if each.type is not IdentifierType.HOSPITAL_CARD]
+    return _tails([identifier.value for identifier in shown])
 
 
 def _tails(values: Sequence[str]) -> Sequence[str]:
-    """The last four letters or digits of each; a shorter number proves nothing."""
+    """The last four letters or digits of each; a shorter one, or one made up (0000), proves nothing."""
     plain = [re.sub(r"[^0-9A-Z]", "", value.upper()) for value in values]
-    return [value[-FACTOR_LENGTH:] for value in plain if len(value) > FACTOR_LENGTH]
+    tails = [value[-FACTOR_LENGTH:] for value in plain if len(value) > FACTOR_LENGTH]
+    return [tail for tail in tails if len(set(tail)) > 1]
 
 
 def _day(bill: Bill) -> date | None:

@@ -18,7 +18,7 @@ from core.guarded import asking_hospital
 from core.institutions import Institutions, InstitutionSettings
 from core.models import Binding, HisPatient, PaperGrant, Patient, PatientIdentifier, Payer
 from core.outside import Outside
-from core.persons import same_person
+from core.persons import lock_person, same_person
 from core.ports import Bill, ChatAccount, ChatIdentity, HospitalPatient, HospitalSite, Identifier, IdentifierType
 from core.scrubbing import mask_name
 from core.tenancy import scoped
@@ -179,8 +179,7 @@ class Patients:
         way: str,
     ) -> BoundPatient:
         scope = scoped(payer.institution_id)
-        persons = await same_person(payer.institution_id, payer.id)
-        await scope.of(Payer).filter(id__in=persons).order_by("id").select_for_update(no_key=True)
+        persons = await lock_person(payer.institution_id, payer.id)
         patient_id = await self._patient(payer.institution_id, name, identifier, known)
         bound = {row.patient_id for row in await scope.of(Binding).filter(payer_id__in=persons, removed_at=None)}
         if patient_id in bound:

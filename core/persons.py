@@ -7,6 +7,17 @@ from uuid import UUID
 from core.transactions import rows
 
 
+async def lock_person(institution_id: UUID, payer_id: UUID) -> list[UUID]:
+    """The same, locked until the transaction ends: consents and what rests on them change one at a time."""
+    persons = await same_person(institution_id, payer_id)
+    await rows(
+        "SELECT id FROM payer WHERE institution_id = $1 AND id = ANY($2) ORDER BY id FOR NO KEY UPDATE",
+        institution_id,
+        persons,
+    )
+    return persons
+
+
 async def same_person(institution_id: UUID, payer_id: UUID) -> list[UUID]:
     """This payer and the payers who are known to be the same person, the payer first."""
     found = await rows(

@@ -638,3 +638,57 @@ async def test_without_an_account_no_code_is_promised(house: House) -> None:
     refused = await said(house.services.phones.send_code(await house.payer(), PHONE))
     assert (refused.code, refused.values) == ("phone_code_refused", {"reason": "no_sms"})
     assert await Message.all().count() == 0
+
+
+# ---------------------------------------------------------------- what found papers and races must not open
+
+
+async def test_the_number_of_a_hospital_card_is_no_factor(house: House) -> None:
+    """It is printed on papers too."""
+    card_only = "P10012"
+    paper, payer = await a_paper(house, card_only), await a_stranger(house)
+    ((_, number),) = house.his.patients[card_only].identifiers
+    assert (await house.services.papers.look(paper, payer)).stage is PaperStage.WINDOW
+    with pytest.raises(FactorWrong):
+        await house.services.papers.prove(paper, payer, number[-4:])
+
+
+async def test_nobody_pays_for_a_person_without_a_name(house: House) -> None:
+    await change_settings(house, paper_code="his_asks", paper_factor="none")
+    await HospitalSiteRow.filter(id=house.site_id).update(
+        capabilities={"patient_by_id": False, "lock": True, "lock_query": True, "events": True}
+    )
+    paper, payer = await a_paper(house), await a_stranger(house)
+    assert (await house.services.papers.look(paper, payer)).stage is PaperStage.WINDOW
+    assert await Patient.all().count() == 0
+
+
+async def test_right_numbers_cost_no_guess(house: House) -> None:
+    await change_settings(house, paper_code="barcode")
+    payer = await a_stranger(house)
+    bills = [house.bill() for _ in range(GUESSES_OF_PAYER.most + 2)]
+    for bill in bills:
+        assert await house.services.papers.by_barcode(payer, bill)
+    for _ in range(GUESSES_OF_PAYER.most):
+        with pytest.raises(NotFound):
+            await house.services.papers.by_barcode(payer, "NOSUCHBILL")
+    with pytest.raises(FactorLocked):
+        await house.services.papers.by_barcode(payer, "NOSUCHBILL")
+
+
+async def test_what_is_withdrawn_meanwhile_opens_nothing(house: House) -> None:
+    """Consent withdrawn between the check and the opening, many times at once: never an open paper without consent."""
+    papers, consents = house.services.papers, house.services.consents
+    for number in range(6):
+        payer = await house.payer(f"过路{number}", f"1990000020{number}")
+        await agrees(house, payer)
+        paper = await a_paper(house)
+        await asyncio.gather(
+            papers.prove(paper, payer, PHONE_TAIL),
+            consents.withdraw(payer, ConsentKind.PERSONAL),
+            return_exceptions=True,
+        )
+        living = await PaperGrant.filter(payer_id=payer.id, ends_at__gt=house.clock.now()).count()
+        agreed = await Consent.filter(payer_id=payer.id, withdrawn_at=None).count()
+        assert living <= agreed
+        assert living == 0
