@@ -45,11 +45,13 @@ class Site:
             profile = await self._profile(request)
         except NotFound as missing:
             profile, exception = None, missing
+        except Exception as failure:  # what has failed once, as a database, may fail here again
+            profile, exception = None, failure if isinstance(exception, NotSignedIn) else exception
         if isinstance(exception, NotSignedIn) and profile is not None:
             try:
                 return await self.pages.door.begin(request, profile)
-            except RequestError as refused:
-                exception = refused
+            except Exception as failure:
+                exception = failure
         language, title = look_of(request).language, "error_title"
         match exception:
             case StaleForm():
@@ -73,7 +75,7 @@ class Site:
             profile=profile,
             status=status,
             message=message,
-            retry=page_of(request, profile) if profile is not None else "",
+            retry="" if profile is None and status == STATUS["not_found"] else page_of(request, profile),
             title=title,
         )
 
