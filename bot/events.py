@@ -21,7 +21,7 @@ class ChatEventKind(StrEnum):
 
     FOLLOWED = "followed"
     UNFOLLOWED = "unfollowed"
-    SCANNED = "scanned"  # a code with a scene, by somebody who follows already
+    SCANNED = "scanned"  # a code with a QR scene, by somebody who follows already
     MENU = "menu"  # an entry of the menu that wants an answer
     TEXT = "text"
     VOICE = "voice"
@@ -43,7 +43,7 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
-    """Whether messages of a template may be sent. `accepted` None: a word that we do not know."""
+    """A template grant: whether messages of a template may be sent. `accepted` None: a word that we do not know."""
 
     template_id: str
     accepted: bool | None
@@ -61,7 +61,7 @@ class ChatEvent:
     to: str  # the platform's name for our account
     happened_at: datetime
     text: str = field(repr=False, default="")  # written, recognised from a voice, or the menu's key; may be empty
-    scene: str = ""  # of the code that was scanned
+    scene: str = ""  # the QR scene: what the scanned code carries
     deliveries: tuple[Delivery, ...] = ()
     grants: tuple[Grant, ...] = ()
 

@@ -138,13 +138,14 @@ def hospital_check(
 
 _Institution = Annotated[str, typer.Option(help="The institution's code.")]
 _AppId = Annotated[str | None, typer.Option(help="Which official account, where it has several.")]
+_Replace = Annotated[bool, typer.Option("--replace", help="Take away buttons that are not ours.")]
 
 
 @menu.command("publish")
 def menu_publish(
     institution: _Institution,
     app_id: _AppId = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Take away buttons that are not ours.")] = False,
+    replace: _Replace = False,
 ) -> None:
     """Put our menu into the account; followers see it within minutes."""
     _menu("publish", institution, app_id, replace=replace)
@@ -157,9 +158,9 @@ def menu_show(institution: _Institution, app_id: _AppId = None) -> None:
 
 
 @menu.command("remove")
-def menu_remove(institution: _Institution, app_id: _AppId = None) -> None:
-    """Take the whole menu out of the account."""
-    _menu("remove", institution, app_id)
+def menu_remove(institution: _Institution, app_id: _AppId = None, replace: _Replace = False) -> None:
+    """Take our menu out of the account."""
+    _menu("remove", institution, app_id, replace=replace)
 
 
 def _menu(action: str, institution: str, app_id: str | None, *, replace: bool = False) -> None:

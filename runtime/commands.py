@@ -233,13 +233,11 @@ def menu(settings: Settings, action: str, *, institution: str, app_id: str | Non
                     found = ", ".join(account.app_id for account in accounts) or "none"
                     raise ConfigurationError(f"one official account is needed, name it by --app-id; there is {found}")
                 (account,) = accounts
-            if action == "remove":
-                await the_menu.remove(account)
-            elif action == "publish":
+            if action != "show":
                 scans = profile.settings.paper_code is not PaperCode.OFF
-                await the_menu.publish(
-                    account, buttons(account, services.answers.links(profile), scans=scans), replace=replace
-                )
+                ours = buttons(account, services.answers.links(profile), scans=scans)
+                change = the_menu.publish if action == "publish" else the_menu.remove
+                await change(account, ours, replace=replace)
             return as_text(await the_menu.show(account))
         except CounterpartyError as error:
             raise ConfigurationError(f"the platform does not do it: {type(error).__name__} {error}") from error

@@ -102,21 +102,32 @@ class Menu:
 
         Raises ConfigurationError, unless `replace`, when somebody else's buttons would go.
         """
+        if not replace:
+            await self._check_ours(account, menu, "add ours by hand in the console (`zhenfu menu show` prints them)")
+        _good(await self.tokens.post(account, "/cgi-bin/menu/create", {"button": list(menu)}))
+
+    async def remove(self, account: ChatAccount, menu: Sequence[Button], *, replace: bool) -> None:
+        """Take the whole menu away; `menu` is ours, as it would be published now.
+
+        Raises ConfigurationError, unless `replace`, when somebody else's buttons would go.
+        """
+        if not replace:
+            await self._check_ours(account, menu, "take ours away by hand in the console")
+        _good(await self.tokens.ask(account, "/cgi-bin/menu/delete"))
+
+    async def _check_ours(self, account: ChatAccount, menu: Sequence[Button], else_: str) -> None:
+        """Raises ConfigurationError when the account's menu has buttons that do what none of ours does."""
         ours = {_target(button) for button in _leaves(menu)}
         foreign = [
             str(button.get("name", ""))
             for button in _leaves(await self.show(account))
             if _target(button) not in ours and button.get("key") not in MENU_KEYS
         ]
-        if foreign and not replace:
+        if foreign:
             raise ConfigurationError(
-                f"the menu holds buttons that are not ours: {', '.join(foreign)}; --replace takes them away, else add"
-                " ours by hand in the console (`zhenfu menu show` prints them)"
+                f"the menu holds buttons that are not ours: {', '.join(foreign)}; --replace takes them away, else"
+                f" {else_}"
             )
-        _good(await self.tokens.post(account, "/cgi-bin/menu/create", {"button": list(menu)}))
-
-    async def remove(self, account: ChatAccount) -> None:
-        _good(await self.tokens.ask(account, "/cgi-bin/menu/delete"))
 
 
 def _leaves(menu: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

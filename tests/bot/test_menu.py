@@ -44,8 +44,9 @@ async def test_a_menu_is_published_shown_and_removed(world: WechatOfTests) -> No
             "  人工 → click zhenfu.staff",
         )
     )
-    await menu.remove(account)
+    await menu.remove(account, wanted, replace=False)
     assert as_text(await menu.show(account)) == "no menu"
+    await menu.remove(account, wanted, replace=False)
 
 
 async def test_the_mini_program_opens_where_there_is_one(world: WechatOfTests) -> None:
@@ -72,9 +73,14 @@ async def test_somebody_elses_buttons_are_not_taken_away_unasked(world: WechatOf
     wanted = buttons(account, LINKS, scans=True)
     with pytest.raises(ConfigurationError, match="挂号"):
         await menu.publish(account, wanted, replace=False)
+    with pytest.raises(ConfigurationError, match="挂号"):
+        await menu.remove(account, wanted, replace=False)
     assert "挂号" in as_text(await menu.show(account))
     await menu.publish(account, wanted, replace=True)
     assert "挂号" not in as_text(await menu.show(account))
+    await menu.publish(account, [{"type": "view", "name": "挂号", "url": "https://other.test/"}], replace=True)
+    await menu.remove(account, wanted, replace=True)
+    assert await menu.show(account) == []
 
 
 @pytest.mark.parametrize("name", ["六个汉字太长", "x" * 17])
