@@ -1,7 +1,10 @@
 """`zhenfu sandbox`: the whole hospital on this computer, without a key, an account or a network.
 
-Everything listens on loopback. Only when a person lets real phones in, the page and the simulated phones' browsers
-listen on this computer's address in the local network instead; the product and its counterparties never do.
+Everything listens on loopback, and whoever uses this computer may do everything. Only when a person lets real phones
+in, the page and the simulated phones' browsers listen on one address of this computer in the local network instead;
+the product and its counterparties never do. Then a secret, new at each start, stands in the printed address and its
+code: who opened that may press everything on the page, anybody else is turned away. The phones' browsers open the
+product's pages and the platform's sign-in only, in either case.
 
 A PostgreSQL and a Redis of its own, the web process, the worker, every counterparty and the page. The
 counterparties' books live in memory, so each start begins with an empty database that agrees with them; keys
@@ -14,8 +17,6 @@ import asyncio
 import base64
 import fcntl
 import hashlib
-import io
-import ipaddress
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ from runtime import logs
 from runtime.child_processes import LOOPBACK, Address
 from runtime.embedded_postgres import APP_ROLE, OWNER_ROLE, EmbeddedPostgres, EmbeddedPostgresError
 from runtime.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from runtime.sandbox_lan import for_real_phones, lan_address, with_door
 from runtime.sandbox_places import CONSOLE_PORT, Places
 from runtime.settings import Settings
 from runtime.supervisor import NotStarted, Program, Ready, Supervisor
@@ -41,7 +43,7 @@ log = logging.getLogger("zhenfu.sandbox")
 
 DATABASE = "zhenfu_sandbox"
 TEMPLATE_PREFIX = "zhenfu_template_"
-ANYWHERE = "192.0.2.1"  # documentation's own network: an address outside, which nobody has
+DOOR_BYTES = 16
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 MIGRATIONS = Path(__file__).parents[1] / "core" / "migrations"
@@ -62,6 +64,7 @@ def run(folder: Path, *, port: int = CONSOLE_PORT, lan: str = "", verbose: bool 
         logs.to("sandbox", file=log_path, human=True)
         keys = SandboxKeys.of(folder)
         places = Places.reserved(port, page_host=lan_address(lan) if lan else LOOPBACK)
+        door = secrets.token_urlsafe(DOOR_BYTES) if lan else ""
         stack.callback(places.close)
         stack.enter_context(_forget_after_power_loss(folder))
         postgres = EmbeddedPostgres(folder / "postgres", durable=False)
@@ -72,7 +75,7 @@ def run(folder: Path, *, port: int = CONSOLE_PORT, lan: str = "", verbose: bool 
             redis.begin()
             postgres.start(die_with_us=True)
             _fresh_database(postgres, keys)
-            programs = _programs(folder, keys, postgres, redis, places, log_path)
+            programs = _programs(folder, keys, postgres, redis, places, door, log_path)
         except (EmbeddedPostgresError, EmbeddedRedisError) as error:
             raise ConfigurationError(str(error)) from error
         supervisor = Supervisor(programs, stop_seconds=STOP_SECONDS)
@@ -83,40 +86,10 @@ def run(folder: Path, *, port: int = CONSOLE_PORT, lan: str = "", verbose: bool 
         except NotStarted as error:
             raise ConfigurationError(f"{error}; see {log_file(folder)}") from error
         (folder / "address").write_text(f"{places.url(places.console)}\n")
-        print(f"{places.url(places.console)}/", flush=True)  # noqa: T201 (the one thing a person needs)
+        print(with_door(places.url(places.console), "/", door), flush=True)  # noqa: T201 (all one needs)
         if lan:
-            print(for_real_phones(places.url(places.console)), flush=True)  # noqa: T201
+            print(for_real_phones(places.url(places.console), door), flush=True)  # noqa: T201
         return supervisor.run(_Keeper(postgres, redis).tick)
-
-
-def lan_address(asked: str) -> str:
-    """This computer's address in the local network; asked for by name, it is taken as it is.
-
-    Raises ConfigurationError when there is none.
-    """
-    if asked not in {"1", "yes", "true"}:
-        return asked
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((ANYWHERE, 9))  # sends nothing: it only makes the system choose an address
-            address = str(probe.getsockname()[0])
-        except OSError:
-            address = LOOPBACK
-    if ipaddress.ip_address(address).is_loopback:
-        raise ConfigurationError("this computer is in no local network; name its address: make run LAN=192.168.1.20")
-    return address
-
-
-def for_real_phones(page: str) -> str:
-    """What the terminal says to somebody with a real phone in the same network."""
-    import segno
-
-    picture = io.StringIO()
-    segno.make_qr(f"{page}/phone/1", error="l").terminal(out=picture, border=2, compact=True)
-    return (
-        f"{picture.getvalue()}\n演示环境：同一无线网里的手机扫上面的码，或打开 {page}/phone/1（第二部：/phone/2）\n"
-        "同一网络里的任何人都能打开；不要在公共网络里这样运行，用完按 Ctrl-C。"
-    )
 
 
 def log_file(folder: Path) -> Path:
@@ -265,6 +238,7 @@ def _programs(
     postgres: EmbeddedPostgres,
     redis: EmbeddedRedis,
     places: Places,
+    door: str,
     log_path: Path | None,
 ) -> list[Program]:
     """The three programs; what they import takes longest, so Redis starts meanwhile."""
@@ -282,7 +256,7 @@ def _programs(
 
     return [
         # With the world its books are gone, and ours would no longer agree with them: no restart.
-        program("world", lambda ready: run_world(settings, places, ready), restarts=False),
+        program("world", lambda ready: run_world(settings, places, door, ready), restarts=False),
         program("web", lambda ready: run_server(settings, ready, programs=2)),
         program("worker", lambda ready: run_worker(settings, ready, programs=2)),
     ]

@@ -82,11 +82,12 @@ class World:
     service: App
     miniprogram: App
     printer: Printer
+    door: str
     callback_token: str = ""
     people: tuple[Person, ...] = field(default=())
 
     @classmethod
-    def build(cls, settings: Settings, places: Places) -> World:
+    def build(cls, settings: Settings, places: Places, door: str) -> World:
         assert settings.clock_offset_file is not None
         clock = OffsetClock(settings.clock_offset_file)
         faults = Faults(seed=SEED)
@@ -107,6 +108,7 @@ class World:
             service=service,
             miniprogram=miniprogram,
             printer=Printer(public_url=settings.public_url, institution=INSTITUTION, key=PAPER_KEY.encode()),
+            door=door,
         )
 
     # --- our side of the agreement: what an operator would enter ---
@@ -227,6 +229,7 @@ class World:
             printer=self.printer,
             our_books=books.read,
             choose_paper=choose_paper,
+            door=self.door,
         )
 
 
@@ -257,9 +260,9 @@ class Post:
             raise ConnectionLost(url) from error
 
 
-async def live(settings: Settings, places: Places, stopping: asyncio.Event, ready: Ready) -> None:
+async def live(settings: Settings, places: Places, door: str, stopping: asyncio.Event, ready: Ready) -> None:
     """Build the world, set up the institution, serve until told to stop."""
-    world = World.build(settings, places)
+    world = World.build(settings, places, door)
     clock = clock_of(settings)
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(HttpClient())
@@ -313,13 +316,13 @@ async def live(settings: Settings, places: Places, stopping: asyncio.Event, read
             task.result()
 
 
-def run_world(settings: Settings, places: Places, ready: Ready) -> None:
-    """The world's process until SIGTERM."""
+def run_world(settings: Settings, places: Places, door: str, ready: Ready) -> None:
+    """The world's process until SIGTERM; `door` is the secret of the printed address, empty on loopback."""
 
     async def until_told() -> None:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await live(settings, places, stopping, ready)
+        await live(settings, places, door, stopping, ready)
 
     asyncio.run(until_told())

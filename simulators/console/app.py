@@ -22,6 +22,7 @@ from sanic.response import json as json_response
 from yarl import URL
 
 from simulators.console.acting import Acts
+from simulators.console.door import keep_door
 from simulators.console.papers import FACTORS, MODES, bars_svg, qr_svg
 from simulators.console.phones import PHONES
 from simulators.console.world import WECHAT_PREFIX, ConsoleWorld, Mistake
@@ -58,6 +59,7 @@ def create_console(world: ConsoleWorld, *, host_names: frozenset[str] = LOOPBACK
     acts = Acts(world)
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True)
     _guard(app, host_names, world.browser_ports)
+    keep_door(app, world.door, opens=True)
     _phone_to_product(app, world.product_url)
 
     @app.get("/")

@@ -1,8 +1,9 @@
 """WeChat's in-app browser of one phone: a small proxy on an address of its own, shown in a frame of the page.
 
 It plays the app around the page: the app's user agent and language, a cookie jar for each person's phone, the silent
-sign-in at the WeChat platform as whoever holds the phone, and the scripts that the app puts into pages. Nothing
-that passes through is logged.
+sign-in at the WeChat platform as whoever holds the phone, and the scripts that the app puts into pages. It opens
+the product's pages and the platform's sign-in, no counterparty's or console's address. Nothing that passes through
+is logged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from sanic import Sanic
@@ -21,6 +22,7 @@ from sanic.response import HTTPResponse, html, raw
 from sanic.response import json as json_response
 from yarl import URL
 
+from simulators.console.door import keep_door
 from simulators.console.rewriting import Addresses, is_page, is_text, relaxed, with_app_scripts
 from simulators.console.world import WECHAT_PREFIX, ConsoleWorld
 
@@ -47,6 +49,9 @@ NOT_PASSED_BACK = frozenset(
     }
 )  # fmt: skip
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PAGES = ("/p/", "/h/", "/h5/")  # of the product; the last holds what the pages load
+PAGE_METHODS = frozenset({"GET", "HEAD", "POST"})
+SIGN_IN = "/connect/oauth2/authorize"  # the platform's only page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,14 +98,12 @@ def create_webview(
             return json_response({"error": "another origin"}, status=403)
         return None
 
+    keep_door(app, world.door, opens=False)
+
     @app.get(f"{WECHAT_PREFIX}/platform/<path:path>", name="platform", unquote=False)
     async def platform(request: Request, path: str) -> HTTPResponse:
         target = request.raw_url.decode("latin-1").removeprefix(f"{WECHAT_PREFIX}/platform")
         return await browser.show_platform(request, target)
-
-    @app.route("/", methods=["GET", "POST"], name="root")
-    async def root(request: Request) -> HTTPResponse:
-        return await browser.show(request)
 
     @app.route("/<path:path>", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], unquote=False)
     async def any_page(request: Request, path: str) -> HTTPResponse:
@@ -128,7 +131,10 @@ class Webview:
 
     async def show(self, request: Request) -> HTTPResponse:
         addresses = self._addresses(request)
-        url = self._world.product_url + request.raw_url.decode("latin-1")
+        target = request.raw_url.decode("latin-1")
+        if request.method not in PAGE_METHODS or not _is_page(target):
+            return _no_page(addresses)
+        url = self._world.product_url + target
         headers = self._headers(request, addresses)
         try:
             fetched = await self._fetch(request.method, url, headers, request.body)
@@ -139,6 +145,8 @@ class Webview:
     async def show_platform(self, request: Request, target: str) -> HTTPResponse:
         """An address of the WeChat platform that stands in a page."""
         addresses = self._addresses(request)
+        if not _is_sign_in(target):
+            return _no_page(addresses)
         try:
             fetched = await self._fetch(
                 "GET", self._world.platform_url + target, self._headers(request, addresses), b""
@@ -156,7 +164,7 @@ class Webview:
             target = addresses.of_redirect(location, fetched.url)
             if addresses.is_product(target):
                 return self._passed(fetched, b"", addresses, location=addresses.in_browser(target))
-            if not addresses.is_platform(target):
+            if not addresses.is_platform(target) or not _is_sign_in(target.removeprefix(addresses.platform)):
                 return _elsewhere(addresses, target)
             fetched = await self._fetch("GET", target, self._plain_headers(), b"")
         return _no_network(addresses)
@@ -232,6 +240,20 @@ class Webview:
             app=f"http://{name}:{self._console_port}",
             prefix=WECHAT_PREFIX,
         )
+
+
+def _is_page(target: str) -> bool:
+    """Whether an app's web view opens this path of the product."""
+    path = unquote(target.partition("?")[0]).replace("\\", "/")
+    return path.startswith(PAGES) and not {".", ".."} & set(path.split("/"))
+
+
+def _is_sign_in(target: str) -> bool:
+    return target.partition("#")[0].partition("?")[0] == SIGN_IN
+
+
+def _no_page(addresses: Addresses) -> HTTPResponse:
+    return _own_page(addresses, "没有这个网页", "", status=404)
 
 
 def _no_network(addresses: Addresses) -> HTTPResponse:

@@ -65,6 +65,7 @@ class ConsoleWorld:
     printer: Printer
     our_books: OurBooks
     choose_paper: ChoosePaper
+    door: str = ""  # the secret of the printed address; empty: only this computer reaches the page
 
     @property
     def people(self) -> tuple[Person, ...]:

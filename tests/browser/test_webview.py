@@ -16,6 +16,7 @@ import pytest
 from yarl import URL
 
 from simulators.clock import Clock, OffsetClock
+from simulators.console.app import create_console
 from simulators.console.papers import Printer, paper_token
 from simulators.console.phones import Jar, Person, Phones
 from simulators.console.rewriting import Addresses, relaxed, with_app_scripts
@@ -123,15 +124,15 @@ class Product:
 
     async def handle(self, request: Request) -> Response:
         self.got.append(request)
-        if request.path == "/sign-in":
+        if request.path == "/h/sign-in":
             return Response(status=302, headers={"location": self.sign_in_at})
-        if request.path == "/back":
-            headers = {"location": "/home?a=%2F#x", "set-cookie": "session=s1; Path=/; HttpOnly; Secure"}
+        if request.path == "/h/back":
+            headers = {"location": "/h/home?a=%2F#x", "set-cookie": "session=s1; Path=/; HttpOnly; Secure"}
             return Response(status=303, headers=headers)
-        if request.path == "/away":
+        if request.path == "/h/away":
             return Response(status=302, headers={"location": "https://his.example.invalid/receipt"})
-        if request.path == "/data":
-            return Response.of_json({"next": f"http://{request.headers['host']}/home"})
+        if request.path == "/h/data":
+            return Response.of_json({"next": f"http://{request.headers['host']}/h/home"})
         headers = {
             "content-type": "text/html; charset=utf-8",
             "x-frame-options": "DENY",
@@ -156,7 +157,7 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(folder: Path, *, product_is_down: bool = False) -> AsyncIterator[Opened]:
+async def opened(folder: Path, *, product_is_down: bool = False, door: str = "") -> AsyncIterator[Opened]:
     clock, faults = OffsetClock(folder / "offset"), Faults()
     product = Product(clock, faults)
     wechat = WechatPlatformSimulator(clock=clock, faults=faults)
@@ -184,7 +185,7 @@ async def opened(folder: Path, *, product_is_down: bool = False) -> AsyncIterato
         wechat.set_web_domain(service.app_id, urlsplit(product_url).netloc)
         product.sign_in_at = (
             f"{platform_url}/connect/oauth2/authorize?appid={service.app_id}"
-            f"&redirect_uri={quote(product_url + '/back', safe='')}&response_type=code&scope=snsapi_base&state=abc"
+            f"&redirect_uri={quote(product_url + '/h/back', safe='')}&response_type=code&scope=snsapi_base&state=abc"
             "#wechat_redirect"
         )
         world = ConsoleWorld(
@@ -204,6 +205,7 @@ async def opened(folder: Path, *, product_is_down: bool = False) -> AsyncIterato
             printer=Printer(public_url=product_url, institution="demo", key=b"k"),
             our_books=nothing,
             choose_paper=no_choice,
+            door=door,
         )
         webview = create_webview(world, 2, host_names=frozenset({"127.0.0.1"}), console_port=8800)
         async with serve(webview) as url, aiohttp.ClientSession() as http:
@@ -228,33 +230,33 @@ async def test_a_page_is_shown_to_our_frame_as_wechat_would_show_it(tmp_path: Pa
 
 async def test_whoever_holds_the_phone_is_signed_in_and_stays_so(tmp_path: Path) -> None:
     async with opened(tmp_path) as it:
-        status, _, headers = await it.get("/sign-in")
+        status, _, headers = await it.get("/h/sign-in")
         assert status == 302
         location = urlsplit(headers["location"])
-        assert (location.netloc, location.path) == ("", "/back")
+        assert (location.netloc, location.path) == ("", "/h/back")
         found = re.fullmatch(r"code=(\w[\w-]+)&state=abc", location.query)
         assert found is not None
         code = it.world.wechat.record.codes[found[1]]
         assert code.user_id == it.world.phones.holder(2).open_id_user_key
 
         status, _, headers = await it.get(location.geturl())
-        assert (status, headers["location"]) == (303, "/home?a=%2F#x")
+        assert (status, headers["location"]) == (303, "/h/home?a=%2F#x")
         assert "set-cookie" not in headers
-        await it.get("/home")
+        await it.get("/h/home")
         assert it.product.got[-1].headers["cookie"] == "session=s1"
 
         it.world.phones.hand(2, it.world.phones.people[0])
-        await it.get("/home")
+        await it.get("/h/home")
         assert "cookie" not in it.product.got[-1].headers
         it.world.phones.hand(2, it.world.phones.people[1])
-        await it.get("/home")
+        await it.get("/h/home")
         assert it.product.got[-1].headers["cookie"] == "session=s1"
 
 
 async def test_origins_and_addresses_in_values_are_exchanged(tmp_path: Path) -> None:
     async with opened(tmp_path) as it:
-        _, text, _ = await it.get("/data")
-        assert json.loads(text) == {"next": f"{it.url}/home"}
+        _, text, _ = await it.get("/h/data")
+        assert json.loads(text) == {"next": f"{it.url}/h/home"}
         form = {"origin": it.url, "referer": f"{it.url}/h/demo/"}
         async with it.http.post(f"{it.url}/h/demo/pay", data={"a": "1"}, headers=form) as answer:
             assert answer.status == 200
@@ -271,9 +273,94 @@ async def test_nobody_else_uses_a_phones_browser(tmp_path: Path) -> None:
         assert it.product.got == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/n/token",
+        "/his/v1/events/token",
+        "/wx/token",
+        "/api/v1/sessions",
+        "/health",
+        "/h",
+        "/h/../n/token",
+        "/h/%2e%2E/n/token",
+        "/h/..%2Fn/token",
+        "//h/../n/token",
+        "/__wechat__/platform/_people",
+        "/__wechat__/platform/_accounts",
+        "/__wechat__/platform/_books",
+        "/__wechat__/platform/cgi-bin/token",
+        "/__wechat__/platform/connect/oauth2/authorize/../../../_people",
+        "/__wechat__/platform/connect/oauth2/authorize%2F..%2F..%2F..%2F_people",
+    ],
+)
+async def test_a_phones_browser_opens_pages_and_nothing_else(tmp_path: Path, path: str) -> None:
+    async with opened(tmp_path) as it:
+        status, text, _ = await it.get(path)
+        assert status == 404
+        assert "张秀英" not in text
+        async with it.http.post(URL(it.url + path, encoded=True), data={"a": "1"}) as answer:
+            assert answer.status in {404, 405}
+        assert it.product.got == []
+
+
+async def test_a_phones_browser_does_what_pages_do_and_nothing_else(tmp_path: Path) -> None:
+    async with opened(tmp_path) as it:
+        async with it.http.put(f"{it.url}/h/demo/", data=b"1") as answer:
+            assert answer.status == 404
+        assert it.product.got == []
+        for path in ("/p/h1.x", "/h/demo/", "/h5/static/1/pay.js"):
+            assert (await it.get(path))[0] == 200
+        path = URL(it.product.sign_in_at).raw_path_qs
+        status, _, headers = await it.get(f"/__wechat__/platform{path}")
+        assert (status, headers["location"].startswith("/h/back?code=")) == (302, True)
+
+
+async def test_a_page_sends_nobody_to_the_platforms_console(tmp_path: Path) -> None:
+    async with opened(tmp_path) as it:
+        it.product.sign_in_at = f"{it.world.platform_url}/_people"
+        status, text, _ = await it.get("/h/sign-in")
+        assert (status, "演示环境里没有这个网站" in text, "张秀英" in text) == (200, True, False)
+
+
+async def test_real_phones_come_in_by_the_printed_address_only(tmp_path: Path) -> None:
+    async with opened(tmp_path, door="of-the-door") as it:
+        names = frozenset({"127.0.0.1"})
+        async with serve(create_console(it.world, host_names=names)) as console, aiohttp.ClientSession() as phone:
+
+            async def look(base: str, path: str) -> tuple[int, str]:
+                async with phone.get(base + path) as answer:
+                    return answer.status, await answer.text()
+
+            everywhere = [
+                *((console, path) for path in ("/", "/phone/1", "/api/state", "/static/api.js", "/phone-api/api/v1/x")),
+                *((it.url, path) for path in ("/h/demo/", "/__wechat__/bridge.js", "/h/demo/?door=of-the-door")),
+                *((console, path) for path in ("/?door=wrong", "/?door=", "/?door=%E9%97%A8")),
+            ]
+            for base, path in everywhere:
+                status, text = await look(base, path)
+                assert (status, "打印的完整地址" in text) == (403, True), path
+            async with phone.post(f"{console}/api/clock", json={"minutes": 1}) as answer:
+                assert answer.status == 403
+            assert it.product.got == []
+
+            async with phone.get(f"{console}/phone/1?door=of-the-door", allow_redirects=False) as answer:
+                assert (answer.status, answer.headers["location"]) == (303, "/phone/1")
+                (cookie,) = answer.headers.getall("set-cookie")
+            assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= {part.strip() for part in cookie.split(";")}
+            given = {"cookie": cookie.partition(";")[0]}
+            for base, path in ((console, "/phone/1"), (console, "/static/api.js"), (it.url, "/h/demo/")):
+                async with it.http.get(base + path, headers=given) as answer:
+                    assert answer.status == 200, path
+            async with it.http.post(f"{console}/api/clock", json={"minutes": 1}, headers=given) as answer:
+                assert answer.status == 200
+            assert "cookie" not in it.product.got[-1].headers
+
+
 async def test_what_lies_outside_is_said_and_never_opened(tmp_path: Path) -> None:
     async with opened(tmp_path) as it:
-        status, page, headers = await it.get("/away")
+        status, page, headers = await it.get("/h/away")
         assert status == 200
         assert "演示环境里没有这个网站" in page
         assert "his.example.invalid" in page

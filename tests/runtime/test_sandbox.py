@@ -21,7 +21,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from runtime.sandbox import for_real_phones, lan_address
+from core.errors import ConfigurationError
+from runtime.sandbox_lan import for_real_phones, lan_address, with_door
 from runtime.sandbox_places import Places
 
 METHOD = "wechatpay/miniprogram/wechat"
@@ -321,10 +322,21 @@ def test_real_phones_reach_the_page_and_the_phones_and_nothing_else() -> None:
 
 def test_real_phones_are_told_the_address_that_was_named() -> None:
     assert lan_address("192.168.1.20") == "192.168.1.20"
-    said = for_real_phones("http://192.168.1.20:8800")
-    assert "http://192.168.1.20:8800/phone/1" in said
+    said = for_real_phones("http://192.168.1.20:8800", "secret")
+    assert "http://192.168.1.20:8800/phone/1?door=secret" in said
+    assert "http://192.168.1.20:8800/phone/2?door=secret" in said
     assert "演示环境" in said
     assert "█" in said
+
+
+def test_the_page_of_this_computer_alone_has_no_secret() -> None:
+    assert with_door("http://127.0.0.1:8800", "/", "") == "http://127.0.0.1:8800/"
+
+
+@pytest.mark.parametrize("asked", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
+def test_it_never_listens_on_every_network_of_the_computer(asked: str) -> None:
+    with pytest.raises(ConfigurationError, match="every network"):
+        lan_address(asked)
 
 
 def test_its_keys_are_readable_by_their_owner_alone(sandbox: Running) -> None:
