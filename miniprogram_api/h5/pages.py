@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,24 @@ class Pages:
             **values,
         )
 
-    def asking(self, request: ApiRequest, visit: Visit, asking: Asking) -> HTTPResponse:
-        """The HIS has not answered: the page comes again by itself, with the ticket."""
-        refresh = Refresh(url=with_ticket(request, asking.ticket))
+    def asking(self, request: ApiRequest, visit: Visit, asking: Asking, *, page: str = "") -> HTTPResponse:
+        """The HIS has not answered: this page, or the one named, comes again by itself, with the ticket."""
+        refresh = Refresh(url=f"{page}?ticket={asking.ticket}" if page else with_ticket(request, asking.ticket))
         return self.show(request, visit, "waiting.html", status=202, kind="asking", refresh=refresh)
+
+    def asking_for(
+        self, request: ApiRequest, visit: Visit, asking: Asking, *, fields: Mapping[str, str]
+    ) -> HTTPResponse:
+        """The HIS has not answered what a form asked: its fields are sent again by themselves, with the ticket."""
+        return self.show(
+            request,
+            visit,
+            "again.html",
+            status=202,
+            scripts=("wait.js",),
+            action=request.path,
+            fields={**fields, "ticket": asking.ticket},
+        )
 
     def working(self, request: ApiRequest, visit: Visit, url: str) -> HTTPResponse:
         """What a tap has begun goes on; `url` shows how far it has come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -9,14 +10,14 @@ from sanic import Blueprint
 from sanic.response import HTTPResponse, redirect
 
 from core.consents import ConsentKind
-from core.errors import FactorLocked, FactorWrong, HospitalUnavailable, InvalidRequest, StillWorking
+from core.errors import FactorLocked, FactorWrong, HospitalUnavailable, InvalidRequest
 from core.paper import Paper, PaperStage, PaperView
 from core.texts import error_text
 from miniprogram_api import views
 from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.bills import bill_values, own_payment
 from miniprogram_api.h5.door import Visit
-from miniprogram_api.h5.forms import is_ticked, text_of
+from miniprogram_api.h5.forms import is_ticked, raw_text, text_of
 from miniprogram_api.h5.pages import WAY, Pages
 from miniprogram_api.h5.rendering import day_text
 from miniprogram_api.requests import ApiRequest
@@ -61,17 +62,19 @@ def blueprint(pages: Pages) -> Blueprint:
         visit = await door.visit(request, paper.profile)
         factor = text_of(request, "factor")
         try:
-            await pages.room.running.in_time(
-                pages.room.wait_seconds, services.papers.prove(paper, visit.payer, factor), late=StillWorking()
+            wrong = await pages.room.lists.questions.ask(
+                ("factor", visit.payer.id, paper.token, factor),
+                lambda: _compared(pages, paper, visit, factor),
+                tickets=frozenset({raw_text(request, "ticket")}),
             )
-        except StillWorking:
-            return pages.working(request, visit, paper_path(token))
-        except (FactorWrong, InvalidRequest) as wrong:
-            said = error_text(wrong, visit.look.language)
-            return await _shown(pages, request, paper, visit, error=said, status=STATUS[wrong.code])
         except FactorLocked as locked:
             said = error_text(locked, visit.look.language)
             return pages.show(request, visit, "paper_locked.html", status=STATUS[locked.code], message=said)
+        if isinstance(wrong, Asking):
+            return pages.asking_for(request, visit, wrong, fields={"factor": factor})
+        if wrong is not None:
+            said, status = error_text(wrong.error, visit.look.language), STATUS[wrong.error.code]
+            return await _page(pages, request, visit, wrong.view, error=said, status=status)
         return redirect(paper_path(token), status=303)
 
     return papers
@@ -79,6 +82,30 @@ def blueprint(pages: Pages) -> Blueprint:
 
 def paper_path(token: str) -> str:
     return f"/p/{quote(token, safe='')}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wrong:
+    """A factor that opened nothing, and the paper to show the form on once more."""
+
+    error: FactorWrong | InvalidRequest
+    view: PaperView
+
+
+async def _compared(pages: Pages, paper: Paper, visit: Visit, factor: str) -> Wrong | None:
+    """None when the paper is open now. One question to the HIS, so that no answer that counted is lost on the way.
+
+    Raises FactorLocked and what `Papers.prove` raises; FactorWrong when the paper itself cannot be shown.
+    """
+    papers = pages.room.services.papers
+    try:
+        await papers.prove(paper, visit.payer, factor)
+    except (FactorWrong, InvalidRequest) as error:
+        try:
+            return Wrong(error=error, view=await papers.look(paper, visit.payer))
+        except HospitalUnavailable:
+            raise error from None
+    return None
 
 
 async def _shown(
@@ -91,11 +118,17 @@ async def _shown(
     )
     if isinstance(view, Asking):
         if request.method == "POST":  # the form comes back by itself, without what was typed
-            return pages.working(request, visit, f"{paper_path(paper.token)}?ticket={view.ticket}")
+            return pages.asking(request, visit, view, page=paper_path(paper.token))
         return pages.asking(request, visit, view)
+    return await _page(pages, request, visit, view, error=error, status=status)
+
+
+async def _page(
+    pages: Pages, request: ApiRequest, visit: Visit, view: PaperView, *, error: str, status: int
+) -> HTTPResponse:
     values: dict[str, Any] = {
         "view": view,
-        "paper_url": paper_path(paper.token),
+        "paper_url": paper_path(view.paper.token),
         "issued_on": day_text(view.issued_on, visit.look.language),
         "error": error,
         "payment": await own_payment(pages, visit, view.own_order_no) if view.own_order_no else None,

@@ -52,15 +52,7 @@ def blueprint(pages: Pages) -> Blueprint:
             said = error_text(refused, visit.look.language)
             return await _form(pages, request, visit, error=said, status=STATUS[refused.code])
         if isinstance(found, Asking):
-            return pages.show(
-                request,
-                visit,
-                "again.html",
-                status=202,
-                scripts=("wait.js",),
-                action=f"{request.path}",
-                fields={"number": number, "ticket": found.ticket},
-            )
+            return pages.asking_for(request, visit, found, fields={"number": number})
         return redirect(paper_path(found), status=303)
 
     return scanning

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from core.errors import HospitalUnavailable
 from core.models import Consent, Payment
 from tests.miniprogram_api.conftest import NewWeb
 from tests.miniprogram_api.phone import change_settings
 from tests.miniprogram_api.web import Page, Web, paper_of
-from tests.support.fakes import held
+from tests.support.fakes import Held, held
 from tests.support.house import ELDER, House
 
 
@@ -244,18 +244,70 @@ async def test_a_slow_hospital_is_said_to_be_asked_and_the_page_goes_on(house: H
     assert his.calls["get_bill"] == 1
 
 
-async def test_a_hospital_that_is_slow_to_compare_is_waited_for(house: House, web: Web) -> None:
+async def slow_to_compare(house: House, web: Web, factor: str) -> tuple[Held, Page]:
+    """A paper whose digits were sent to a hospital that does not answer now; the page that waits."""
     token = await paper_of(house, house.bill(total_fen=8650))
     page = await web.submit(await web.get(f"/p/{token}"), "/consent")
-    web.is_patient = False
     his = held(house.services.outside.hospitals, "rest")
+    his.hold("get_bill")
+    page = await web.submit(page, "/factor", factor=factor)
+    assert page.status == 202
+    assert "正在向医院查询" in page.text
+    assert "重复扣款" not in page.text
+    assert page.form("/factor").fields["factor"] == factor
+    return his, page
+
+
+async def test_a_hospital_that_is_slow_to_compare_is_waited_for(house: House, web: Web) -> None:
+    his, page = await slow_to_compare(house, web, "0001")
+    page = await web.submit(page, "/factor")
+    assert page.status == 202
+    his.let_go("get_bill")
+    assert (await web.submit(page, "/factor")).has_form("/pay")
+
+
+async def test_a_wrong_factor_is_told_when_the_slow_hospital_answers_and_counts_once(house: House, web: Web) -> None:
+    his, page = await slow_to_compare(house, web, "9999")
+    for _ in range(2):
+        page = await web.submit(page, "/factor")
+        assert page.status == 202
+    his.let_go("get_bill")
+    told, twice = [await web.submit(page, "/factor") for _ in range(2)]  # the waiting page may come twice
+    for answer in (told, twice):
+        assert answer.status == 422
+        assert "还可以再试4次" in answer.text
+    assert told.form("/factor").fields["factor"] == ""
+    again = await web.submit(told, "/factor", factor="9999")  # typed once more: another try
+    assert "还可以再试3次" in again.text
+
+
+async def test_one_who_is_locked_out_is_told_when_the_slow_hospital_answers(house: House, web: Web) -> None:
+    his, page = await slow_to_compare(house, web, "9999")
+    his.let_go("get_bill")
+    page = await web.submit(page, "/factor")
+    for _ in range(4):
+        page = await web.submit(page, "/factor", factor="9999")
+    assert "还可以再试0次" in page.text
     his.hold("get_bill")
     page = await web.submit(page, "/factor", factor="0001")
     assert page.status == 202
-    assert "正在办理" in page.text
     his.let_go("get_bill")
-    await asyncio.sleep(0.3)
-    assert (await web.get(page.read.refresh)).has_form("/pay")
+    page = await web.submit(page, "/factor")
+    assert page.status == 429
+    assert "请到窗口" in page.text
+
+
+async def test_a_wrong_factor_is_told_though_the_paper_cannot_be_shown_again(house: House, web: Web) -> None:
+    his, page = await slow_to_compare(house, web, "9999")
+    his.hold("get_patient")
+    his.let_go("get_bill")
+    await his.reached("get_patient")
+    his.fail("get_bill", HospitalUnavailable())
+    his.let_go("get_patient")
+    page = await web.submit(page, "/factor")
+    assert page.status == 422
+    assert "还可以再试4次" in page.text
+    assert page.link("再试一次").startswith("/p/")
 
 
 async def test_a_silent_hospital_is_not_an_empty_bill(house: House, web: Web) -> None:
