@@ -27,6 +27,7 @@ from miniprogram_api.room import Room
 
 SESSION_COOKIE = "zhenfu_session"
 SIGN_IN_COOKIE = "zhenfu_sign_in"
+HOST_PREFIX = "__Host-"
 SIGN_IN_LIFE = timedelta(minutes=10)
 CODE_LENGTH_MAX = 256
 
@@ -52,7 +53,7 @@ class Door:
 
     async def visit(self, request: ApiRequest, profile: Profile) -> Visit:
         """Raises NotSignedIn for nobody, or for a session of another institution; TooManyRequests."""
-        token = cookie_of(request, SESSION_COOKIE)
+        token = cookie_of(request, self._cookie(SESSION_COOKIE))
         session = self.room.auth.tokens.read(token)
         if session.institution_id != profile.id:
             raise NotSignedIn()
@@ -94,7 +95,8 @@ class Door:
         _, account = await self._platform(request, profile)
         if account is None:
             return self._outside(request, profile, inside_app=False)
-        if not state or not given.isascii() or not hmac.compare_digest(state, given) or not proper_code(code):
+        is_ours = bool(state) and state.isascii() and given.isascii() and hmac.compare_digest(state, given)
+        if not is_ours or not proper_code(code):
             return self._not_signed_in(request, profile, target)
         await self.room.limits.check(SIGN_IN, f"{profile.code}:{request.remote_addr or request.ip}")
         try:
@@ -117,7 +119,7 @@ class Door:
 
     def _begun(self, request: ApiRequest, profile: Profile) -> tuple[str, str]:
         """The state that we sent, and the page to go on to."""
-        state, _, kept = cookie_of(request, SIGN_IN_COOKIE).partition(".")
+        state, _, kept = cookie_of(request, self._cookie(SIGN_IN_COOKIE)).partition(".")
         try:
             target = base64.urlsafe_b64decode(kept + "=" * (-len(kept) % 4)).decode()
         except (binascii.Error, ValueError):
@@ -137,7 +139,7 @@ class Door:
 
     def _has_session(self, request: ApiRequest, profile: Profile) -> bool:
         try:
-            session = self.room.auth.tokens.read(cookie_of(request, SESSION_COOKIE))
+            session = self.room.auth.tokens.read(cookie_of(request, self._cookie(SESSION_COOKIE)))
         except NotSignedIn:
             return False
         return session.institution_id == profile.id
@@ -167,9 +169,16 @@ class Door:
         back_to = f"{self.room.services.outside.public_url}{first_page(profile)}back"
         return platform.sign_in_url(account, back_to=back_to, state=state)
 
+    @property
+    def _is_secure(self) -> bool:
+        return self.room.services.outside.public_url.startswith("https:")
+
+    def _cookie(self, name: str) -> str:
+        """Its name on this site; with the prefix no neighbouring host and no page without https can set it."""
+        return f"{HOST_PREFIX}{name}" if self._is_secure else name
+
     def _keep(self, response: HTTPResponse, name: str, value: str, life: timedelta) -> None:
-        is_secure = self.room.services.outside.public_url.startswith("https:")
-        keep_cookie(response, name, value, is_secure=is_secure, life=life)
+        keep_cookie(response, self._cookie(name), value, is_secure=self._is_secure, life=life)
 
 
 def proper_code(code: str) -> bool:

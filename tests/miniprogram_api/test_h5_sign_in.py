@@ -147,6 +147,31 @@ async def test_a_platform_that_is_silent_is_not_waited_for_long(house: House, we
     assert page.link("再试一次") == HOME
 
 
+async def test_on_https_no_other_host_can_set_the_cookies_of_a_session(house: House, web: Web) -> None:
+    object.__setattr__(house.services.outside, "public_url", PUBLIC_URL.replace("http:", "https:"))
+    first = await web.once("GET", HOME)
+    begun = cookies_of(first).partition(";")[0]
+    back = (await a_code(web, first.headers["location"])).removeprefix(PUBLIC_URL.replace("http:", "https:"))
+    assert (await web.once("GET", back, None, cookie=begun.removeprefix("__Host-"))).status == 401
+    done = await web.once("GET", back, None, cookie=begun)
+    assert done.status == 303
+    for page, cookie in ((first, "__Host-zhenfu_sign_in="), (done, "__Host-zhenfu_session=z1.")):
+        (said,) = (line for line in cookies_of(page).splitlines() if line.startswith(cookie))
+        assert {"Path=/", "Secure", "HttpOnly"} <= {part.strip() for part in said.split(";")}
+        assert "domain" not in said.lower()
+    session = next(line for line in cookies_of(done).splitlines() if "session" in line).partition(";")[0]
+    assert (await web.once("GET", HOME, None, cookie=session)).status == 200
+    assert (await web.once("GET", HOME, None, cookie=session.removeprefix("__Host-"))).status == 302
+
+
+@pytest.mark.parametrize("name", ["zhenfu_sign_in", "zhenfu_session"])
+@pytest.mark.parametrize("value", ["状态.L2gvcmVuaGUv", "é", "z1.é.é", '"\\351"'])
+async def test_a_cookie_that_nobody_of_ours_wrote_is_no_failure(web: Web, name: str, value: str) -> None:
+    page = await web.once("GET", f"{HOME}back?state=abc&code=abc", None, cookie=f"{name}={value}")
+    assert page.status == 401
+    assert (await web.once("GET", HOME, None, cookie=f"{name}={value}")).status == 302
+
+
 async def test_a_session_of_another_hospital_opens_nothing_here(house: House, web: Web) -> None:
     await web.get(HOME)
     other = await house.setup.institution(code="other", name_zh="别处医院")
