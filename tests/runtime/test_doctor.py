@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 from sanic import Sanic
 
 from core.ids import Ids
-from core.ports import MessageKind
+from core.ports import NOTICE_KINDS
 from core.scrubbing import HIDDEN
 from runtime.database import database as opened
 from runtime.doctor import FORBIDDEN, Line, Report, as_table, examine
@@ -169,6 +170,7 @@ async def furnish(
     pay_url: str,
     chat_url: str = "http://127.0.0.1:1",
     secret: str = "s",
+    template: str = "t",
 ) -> None:
     """One institution with a HIS, a merchant account, a chat account and a way of paying."""
     settings = read_settings(deployment.values)
@@ -204,7 +206,9 @@ async def furnish(
             platform="wechat_miniprogram",
             app_id="wx1",
             params={"secret": secret, "base_url": chat_url},
-            templates=dict.fromkeys([kind.value for kind in MessageKind], "{}"),
+            templates={
+                kind.value: json.dumps({"id": template, "fields": {"thing1": "title"}}) for kind in NOTICE_KINDS
+            },
         )
 
 
@@ -217,13 +221,14 @@ async def test_counterparties_that_answer_are_ok(deployment: Deployment, serve: 
     his, pay = simulators(Now())
     chat = WechatPlatformSimulator(clock=Now(), faults=Faults(), seed=7)
     app = chat.add_mini_program("仁和医院缴费", app_id="wx1")
+    template = chat.add_template("wx1", "缴费通知", {"thing1": "项目"})
     async with (
         serve(create_app(his)) as his_url,
         serve(create_app(pay)) as pay_url,
         serve(create_app(chat)) as chat_url,
     ):
         urls = {"his_url": his_url, "pay_url": pay_url, "chat_url": chat_url}
-        await furnish(deployment, his=his, pay=pay, secret=app.secret, **urls)
+        await furnish(deployment, his=his, pay=pay, secret=app.secret, template=template, **urls)
         lines = await deployment.lines(offline=False)
         chat.reset_secret("wx1")
         later = await deployment.lines(offline=False)
@@ -232,6 +237,7 @@ async def test_counterparties_that_answer_are_ok(deployment: Deployment, serve: 
     assert "its signature is right" in lines["hospital east"].detail
     assert "signatures and field encryption work" in lines["wechatpay 1900000109"].detail
     assert lines["chat wx1"].state == "ok"
+    assert lines["chat wx1 callback"].state == "ok"
     assert (lines["chat wx1 token"].state, lines["chat wx1 token"].detail) == ("ok", "gives an access token")
     assert states(later, "fail") == {"durability", "chat wx1 token"}  # a token that is kept proves nothing
     assert later["chat wx1 token"].detail.startswith("refuses us: 40125")
