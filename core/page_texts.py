@@ -304,6 +304,10 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "会收到一条验证码短信，请拿着这部手机。",
         "en": "A code will be sent to this phone by text message.",
     },
+    "bind_phone_proven": {
+        "zh": "这个手机号已验证，几分钟内改姓名和证件不用再收验证码；换手机号要重新验证。",
+        "en": "This phone is verified: for a few minutes no new code is needed, unless you change the phone.",
+    },
     "bind_next": {"zh": "下一步：发送验证码", "en": "Next: send the code"},
     "bind_code_title": {"zh": "填写验证码", "en": "Enter the code"},
     "bind_code_sent": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from core.scrubbing import mask_number
 from core.texts import error_text
 from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.door import Visit
-from miniprogram_api.h5.forms import is_ticked, text_of
+from miniprogram_api.h5.forms import PROOF_FIELD, is_ticked, raw_text, text_of
 from miniprogram_api.h5.pages import WAY, Pages
 from miniprogram_api.limits import BIND
 from miniprogram_api.requests import ApiRequest
@@ -76,46 +76,63 @@ def blueprint(pages: Pages) -> Blueprint:
             if not typed.name:
                 raise InvalidRequest(field="name", problem="is missing")
             typed.identifier()
+            if proof := _proof_in(pages, request, visit, typed):
+                return await _bind(pages, request, visit, typed, proof)
             await services.phones.send_code(visit.payer, typed.phone)
         except RequestError as refused:
             return await _form(pages, request, visit, typed, refused)
         return _code_form(pages, request, visit, typed)
 
     @binding.post("/code")
-    async def bind(request: ApiRequest, code: str) -> HTTPResponse:
+    async def check_code(request: ApiRequest, code: str) -> HTTPResponse:
         visit = await pages.visit(request, code)
         typed = Typed.in_form(request)
         try:
             await _check_agreed(pages, request, visit)
-            identifier = typed.identifier()
-            await pages.room.limits.check(BIND, str(visit.payer.id))
+            typed.identifier()
             phone = await services.phones.check_code(visit.payer, typed.phone, text_of(request, "code"))
-            bound = await pages.room.running.in_time(
-                pages.room.tap_seconds,
-                services.patients.bind(
-                    visit.payer,
-                    name=typed.name,
-                    identifier=identifier,
-                    phone=phone,
-                    consent_version=visit.profile.settings.privacy_version,
-                    way=WAY,
-                ),
-                late=HospitalUnavailable(reason="still_binding"),
-            )
         except PhoneCodeRefused as refused:
             return _code_form(pages, request, visit, typed, refused)
-        except BindingRefused as refused:
-            if refused.values.get("reason") == "already_bound":
-                return redirect(f"/h/{quote(code, safe='')}/patients", status=303)
-            return await _form(pages, request, visit, typed, refused)
-        except HospitalUnavailable as silent:
-            return pages.refused(request, visit, silent, retry=f"/h/{quote(code, safe='')}/patients")
         except RequestError as refused:
             return await _form(pages, request, visit, typed, refused)
-        _log_bound(request, visit, bound)
-        return redirect(f"/h/{quote(code, safe='')}/?patient={bound.patient_id}", status=303)
+        now = services.outside.clock.now()
+        proof = pages.door.forms.phone_proof(visit.form_token, phone, now=now)
+        return await _bind(pages, request, visit, replace(typed, phone=phone), proof)
 
     return binding
+
+
+def _proof_in(pages: Pages, request: ApiRequest, visit: Visit, typed: Typed) -> str:
+    """That this session has just proven the phone in this form; empty when it has not, or long ago."""
+    proof, now = raw_text(request, PROOF_FIELD), pages.room.services.outside.clock.now()
+    return proof if pages.door.forms.proves_phone(proof, visit.form_token, typed.phone, now=now) else ""
+
+
+async def _bind(pages: Pages, request: ApiRequest, visit: Visit, typed: Typed, proof: str) -> HTTPResponse:
+    """With a proven phone. What is refused is corrected in the form, which keeps the proof: a code counts once."""
+    home = f"/h/{quote(visit.profile.code, safe='')}"
+    try:
+        await pages.room.limits.check(BIND, str(visit.payer.id))
+        bound = await pages.room.running.in_time(
+            pages.room.tap_seconds,
+            pages.room.services.patients.bind(
+                visit.payer,
+                name=typed.name,
+                identifier=typed.identifier(),
+                phone=typed.phone,
+                consent_version=visit.profile.settings.privacy_version,
+                way=WAY,
+            ),
+            late=HospitalUnavailable(reason="still_binding"),
+        )
+    except RequestError as refused:
+        if isinstance(refused, BindingRefused) and refused.values.get("reason") == "already_bound":
+            return redirect(f"{home}/patients", status=303)
+        if isinstance(refused, HospitalUnavailable) and refused.values.get("reason") == "still_binding":
+            return pages.refused(request, visit, refused, retry=f"{home}/patients")
+        return await _form(pages, request, visit, typed, refused, proof=proof)
+    _log_bound(request, visit, bound)
+    return redirect(f"{home}/?patient={bound.patient_id}", status=303)
 
 
 async def _check_agreed(pages: Pages, request: ApiRequest, visit: Visit) -> None:
@@ -126,7 +143,13 @@ async def _check_agreed(pages: Pages, request: ApiRequest, visit: Visit) -> None
 
 
 async def _form(
-    pages: Pages, request: ApiRequest, visit: Visit, typed: Typed, refused: RequestError | None = None
+    pages: Pages,
+    request: ApiRequest,
+    visit: Visit,
+    typed: Typed,
+    refused: RequestError | None = None,
+    *,
+    proof: str = "",
 ) -> HTTPResponse:
     services = pages.room.services
     return pages.show(
@@ -136,6 +159,7 @@ async def _form(
         status=STATUS[refused.code] if refused else 200,
         can_send=await services.messages.can_write_to_phones(visit.profile.id),
         typed=typed,
+        proof=proof,
         documents={kind: texts[visit.look.language] for kind, texts in IDENTIFIER_TEXTS.items()},
         must_agree=not await _has_agreed(pages, visit),
         **_said(refused, visit),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Self
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,6 +15,9 @@ from miniprogram_api.requests import ApiRequest
 
 PURPOSE = b"zhenfu page form 1"
 TOKEN_FIELD = "form"  # noqa: S105  # the name of a field
+PROOF_FIELD = "proof"
+PHONE_PROOF_LIFE = timedelta(minutes=5)
+SECONDS_DIGITS_MAX = 12
 FIELD_LENGTH_MAX = 128
 OUR_FETCHES = frozenset({"same-origin", "none"})
 
@@ -36,6 +40,21 @@ class Forms:
     def token(self, session_token: str) -> str:
         """Bound to the session: another session's forms are refused."""
         return hmac.new(self.key, session_token.encode(), hashlib.sha256).hexdigest()
+
+    def phone_proof(self, form_token: str, phone: str, *, now: datetime) -> str:
+        """Says for a while, in a field of the form, that this session has proven this phone."""
+        return self._phone_proof(form_token, phone, int((now + PHONE_PROOF_LIFE).timestamp()))
+
+    def proves_phone(self, proof: str, form_token: str, phone: str, *, now: datetime) -> bool:
+        ends = proof.partition(".")[0]
+        if not proof.isascii() or not ends.isdigit() or len(ends) > SECONDS_DIGITS_MAX:
+            return False
+        right = hmac.compare_digest(proof, self._phone_proof(form_token, phone, int(ends)))
+        return right and now.timestamp() < int(ends)
+
+    def _phone_proof(self, form_token: str, phone: str, ends: int) -> str:
+        said = f"phone\n{form_token}\n{ends}\n{phone}"
+        return f"{ends}.{hmac.new(self.key, said.encode(), hashlib.sha256).hexdigest()}"
 
     def check(self, request: ApiRequest, token: str) -> None:
         """Raises StaleForm."""

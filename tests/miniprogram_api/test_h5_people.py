@@ -94,6 +94,50 @@ async def test_a_wrong_code_may_be_typed_again_and_a_stranger_is_not_bound(house
     assert await Binding.all().count() == 0
 
 
+async def test_a_name_is_corrected_without_another_code(house: House, web: Web) -> None:
+    page = await web.submit(await web.get(f"{HOME}bind"), "/bind", typed(house, name="张三"))
+    page = await web.submit(page, "/bind/code", code=await code_on(house, "19900000001"))
+    assert "没有查到与您填写的姓名和证件一致的就诊人" in page.text
+    assert "这个手机号已验证" in page.text
+    page = await web.submit(page, "/bind", name="李四")
+    assert (page.status, page.form("/bind").fields["name"]) == (422, "李四")
+    page = await web.submit(page, "/bind", name="王秀兰")
+    assert page.path.startswith("/h/renhe/?patient=")
+    assert len(house.sms.messages("19900000001")) == 1
+    assert await Binding.all().count() == 1
+
+
+async def test_a_silent_hospital_costs_no_code(house: House, web: Web) -> None:
+    page = await web.submit(await web.get(f"{HOME}bind"), "/bind", typed(house))
+    code = await code_on(house, "19900000001")
+    house.faults.script("hospital.request_lost", times=9)
+    page = await web.submit(page, "/bind/code", code=code)
+    assert page.status == 503
+    assert "医院系统暂时没有回应" in page.text
+    house.faults.clear()
+    page = await web.submit(page, "/bind")
+    assert page.path.startswith("/h/renhe/?patient=")
+    assert len(house.sms.messages("19900000001")) == 1
+
+
+async def test_a_proof_is_of_one_phone_one_session_and_five_minutes(house: House, web: Web, new_web: NewWeb) -> None:
+    page = await web.submit(await web.get(f"{HOME}bind"), "/bind", typed(house, name="张三"))
+    page = await web.submit(page, "/bind/code", code=await code_on(house, "19900000001"))
+    proof = page.form("/bind").fields["proof"]
+    other = await new_web("other", "19900000077")
+    theirs = await other.get(f"{HOME}bind")
+    ends, _, mac = proof.partition(".")
+    right = typed(house)
+    for forged in ("", f"{int(ends) + 600}.{mac}", f"{ends}.{mac[::-1]}", "中.1", "²." + mac, f"{'9' * 40}.{mac}"):
+        await web.submit(page, "/bind", right, proof=forged)
+    await web.submit(page, "/bind", typed(house, LABOURER))
+    await other.submit(theirs, "/bind", right, proof=proof)
+    assert await Binding.all().count() == 0
+    house.clock.advance(timedelta(minutes=5))
+    assert (await web.submit(page, "/bind", right)).has_form("/bind/code")
+    assert await Binding.all().count() == 0
+
+
 async def test_a_second_code_comes_after_a_minute(house: House, web: Web) -> None:
     page = await web.submit(await web.get(f"{HOME}bind"), "/bind", typed(house))
     early = await web.submit(page, "/bind")
