@@ -132,6 +132,15 @@ class Conversation:
         task.add_done_callback(lambda done: self._ended(key, who, done))
         return await asyncio.shield(task)
 
+    async def crowded(self, account: ChatAccount, event: ChatEvent) -> Heard | None:
+        """What somebody is told at once for whom there is no place: where the pages are. None for other events."""
+        effects = turn(event)
+        if event.kind in UNLIMITED or not is_ours(effects):
+            return None
+        language = next((effect.language for effect in effects if isinstance(effect, Speak)), "zh")
+        links = self._services.answers.links(await self._services.institutions.profile(account.institution_id))
+        return Heard(text=f"{chat_text('crowded', language)}\n{link(links.bills(), 'all', language)}")
+
     def _ended(self, key: str, who: str, task: asyncio.Task[Heard]) -> None:
         del self._hearing[key]
         self._turnstile.leave(who)

@@ -109,6 +109,10 @@ CHAT: Mapping[str, Mapping[str, str]] = {
         "zh": "正在向医院查询，查到后马上告诉您。",
         "en": "Asking the hospital; you will be told as soon as it answers.",
     },
+    "crowded": {
+        "zh": "现在咨询的人很多，请点这里查看和缴费：",
+        "en": "Many people are asking just now. Please look and pay here:",
+    },
     "asking_link": {
         "zh": "正在向医院查询，请点这里查看：",
         "en": "Asking the hospital. Please look here:",

@@ -146,7 +146,10 @@ class Callback:
         places = self._conversation.places(push.event.kind)
         if not await places.take():
             log.warning("chat_no_place", extra={"fields": {"kind": push.event.kind.value}})
-            return _Answer(acknowledgement=AGAIN)
+            heard = await self._conversation.crowded(account, push.event)
+            if heard is None:
+                return _Answer(acknowledgement=AGAIN)
+            return _Answer(acknowledgement=self._reply(account, keys, push, heard), handled="yes")
         try:
             return await self._answered(account, keys, push, arrived)
         finally:
