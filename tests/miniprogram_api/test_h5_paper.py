@@ -216,6 +216,17 @@ async def test_what_the_hospital_refused_is_returned_and_whoever_paid_sees_it_on
     assert "已退回" not in theirs.text
 
 
+async def test_why_a_bill_cannot_be_paid_is_said_beside_the_payment_that_was_returned(house: House, web: Web) -> None:
+    token = await paper_of(house, house.bill(total_fen=8650))
+    assert web.confirms(await web.begins(await web.opens(token))) == "paid"
+    house.faults.script("hospital.refuses_confirm")
+    await house.settle()
+    page = await web.get(f"/p/{token}")
+    assert "医院未入账·已退款" in page.text
+    assert not page.has_form("/pay")
+    assert "已被医院取消" in page.text
+
+
 async def test_a_paper_scanned_while_its_payment_is_open_goes_on(house: House, web: Web) -> None:
     token = await paper_of(house, house.bill(total_fen=8650))
     page = await web.begins(await web.opens(token))
