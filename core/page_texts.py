@@ -206,6 +206,12 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "en": "Somebody else is paying this bill now. You may pay too: the first counts, and anything paid twice comes"
         " back by itself.",
     },
+    "closed_title": {"zh": "请重新扫处方", "en": "Please scan the prescription again"},
+    "closed_text": {
+        "zh": "扫处方打开的账单24小时后会自动关闭，没有扣款。要查看或缴费，请重新扫处方上的码，或先绑定就诊人。",
+        "en": "A bill opened by scanning closes after 24 hours; you were not charged. To see or pay it, scan the code"
+        " on the prescription again, or link the patient first.",
+    },
     # ------------------------------------------------------------ paying
     "payment_title": {"zh": "缴费情况", "en": "Your payment"},
     "payment_amount": {"zh": "付款金额", "en": "Amount"},

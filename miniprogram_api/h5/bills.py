@@ -12,7 +12,7 @@ from uuid import UUID
 from sanic import Blueprint
 from sanic.response import HTTPResponse, redirect
 
-from core.errors import BillNotPayable, HospitalUnavailable, NotFound, PlatformUnavailable
+from core.errors import BillNotPayable, HospitalUnavailable, NotFound, PatientNotBound, PlatformUnavailable
 from core.patients import BoundPatient
 from core.states import PaymentStatus
 from miniprogram_api import views
@@ -67,9 +67,12 @@ def blueprint(pages: Pages) -> Blueprint:
     @bills.get("/bills/<patient_id:uuid>/<branch:str>/<bill_id:str>", unquote=True)
     async def show_bill(request: ApiRequest, code: str, patient_id: UUID, branch: str, bill_id: str) -> HTTPResponse:
         visit = await pages.visit(request, code)
-        found = await pages.room.lists.bill(
-            visit.session, patient_id, branch_of(branch), path_text(bill_id), tickets(request)
-        )
+        try:
+            found = await pages.room.lists.bill(
+                visit.session, patient_id, branch_of(branch), path_text(bill_id), tickets(request)
+            )
+        except PatientNotBound:
+            return pages.closed(request, visit)
         if isinstance(found, Asking):
             return pages.asking(request, visit, found)
         if request.args.get("watch") and found.order_no and found.status == "paying":

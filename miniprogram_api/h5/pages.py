@@ -79,6 +79,10 @@ class Pages:
         """What a tap has begun goes on; `url` shows how far it has come."""
         return self.show(request, visit, "waiting.html", status=202, kind="working", refresh=Refresh(url=url))
 
+    def closed(self, request: ApiRequest, visit: Visit) -> HTTPResponse:
+        """A bill that nothing opens to this payer, or no longer: where it was opened by its paper, that helps again."""
+        return self.show(request, visit, "closed.html", status=STATUS["patient_not_bound"])
+
     def refused(self, request: ApiRequest, visit: Visit, error: RequestError, *, retry: str) -> HTTPResponse:
         """Why it did not work; `retry` is the page to go back to."""
         return self.show(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -12,6 +15,7 @@ from core.errors import (
     AlreadyPaid,
     AmountChanged,
     MethodNotAvailable,
+    PatientNotBound,
     PaymentOpenElsewhere,
     RequestError,
     StillWorking,
@@ -21,6 +25,7 @@ from core.payments import StartPayment
 from core.ports import Scene
 from core.texts import error_text
 from miniprogram_api.errors import STATUS
+from miniprogram_api.h5.addresses import first_page
 from miniprogram_api.h5.bills import bill_path, own_payment, payment_path
 from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.forms import is_ticked, number_of, text_of
@@ -57,6 +62,8 @@ def blueprint(pages: Pages) -> Blueprint:
         except AmountChanged as changed:
             said = error_text(changed, visit.look.language)
             return pages.show(request, visit, "changed.html", status=409, message=said, bill_url=back)
+        except PatientNotBound:
+            return pages.closed(request, visit)
         except RequestError as refused:
             return pages.refused(request, visit, refused, retry=back)
 
@@ -66,7 +73,8 @@ def blueprint(pages: Pages) -> Blueprint:
         payment = await own_payment(pages, visit, path_text(order_no))
         path = payment_path(visit, payment["order_no"])
         if payment["status"] == "paid" and (request.args.get("watch") or request.args.get("open")):
-            return redirect(f"/h/{code}/paid?order={payment['order_no']}", status=303)
+            order = quote(payment["order_no"], safe="")
+            return redirect(f"{first_page(visit.profile)}paid?order={order}", status=303)
         sheet = payment["sheet"]
         is_waiting = payment["status"] in WAITING
         return pages.show(
@@ -82,9 +90,7 @@ def blueprint(pages: Pages) -> Blueprint:
             sheet_values=orjson.dumps(dict(sheet.pay.values)).decode() if sheet and sheet.pay else "",
             sheet_kind=sheet.pay.kind if sheet and sheet.pay else "",
             opens=bool(request.args.get("open")),
-            bill_url=bill_path(
-                visit, UUID(payment["patient_id"]), payment["lines"][0]["branch"], payment["lines"][0]["bill_id"]
-            ),
+            bill_url=await _bill_url(pages, visit, payment),
         )
 
     @payments.get("/payments/<order_no:str>/state", unquote=True)
@@ -104,6 +110,16 @@ def blueprint(pages: Pages) -> Blueprint:
         return redirect(payment_path(visit, payment.order_no), status=303)
 
     return payments
+
+
+async def _bill_url(pages: Pages, visit: Visit, payment: Mapping[str, Any]) -> str:
+    """Where the payment's bill can be paid again; empty when it is no longer open to this payer."""
+    patient_id, line = UUID(payment["patient_id"]), payment["lines"][0]
+    try:
+        await pages.room.services.patients.access(visit.profile.id, visit.payer.id, patient_id)
+    except PatientNotBound:
+        return ""
+    return bill_path(visit, patient_id, line["branch"], line["bill_id"])
 
 
 async def _start(

@@ -186,6 +186,25 @@ async def test_the_page_takes_over_from_the_mini_program(
     assert web.confirms(paying) == "paid"
 
 
+async def test_when_the_paper_has_closed_it_is_to_be_scanned_again(house: House, web: Web) -> None:
+    _, page = await opened(house, web)
+    paying = await web.begins(page)
+    bill = (await web.submit(paying, "/cancel")).link("返回账单")
+    house.clock.advance(timedelta(hours=25))
+    ended = await web.get(paying.path.partition("?")[0])
+    assert "请重新扫处方" in ended.text
+    assert "返回账单" not in ended.text
+    closed = await web.get(bill)
+    assert closed.status == 403
+    assert "请重新扫处方" in closed.text
+    assert closed.link("扫处方上的码") == "/h/renhe/scan"
+    stale = page.form("/pay")
+    session = await web.get("/h/renhe/scan")
+    refused = await web.post(stale.action, {**stale.fields, "form": session.form("/scan").fields["form"]})
+    assert refused.status == 403
+    assert "请重新扫处方" in refused.text
+
+
 async def test_what_cannot_be_ended_is_told_and_one_may_go_on(house: House, web: Web, new_phone: NewPhone) -> None:
     phone = await new_phone("王女士", "19900000011")
     patient = await phone.bind()
