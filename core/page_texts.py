@@ -91,6 +91,15 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "en": "So nobody who finds the paper can see what is on it.",
     },
     "factor_button": {"zh": "核对并查看", "en": "Confirm and view"},
+    "locked_hours": {
+        "zh": "输错次数太多，没有扣款。请到窗口缴费，或{hours}小时后再试。",
+        "en": "Too many wrong tries; you were not charged. Please pay at the window, or try again in {hours} hours.",
+    },
+    "locked_tomorrow": {
+        "zh": "输错次数太多，没有扣款。请到窗口缴费，或明天这个时候再试。",
+        "en": "Too many wrong tries; you were not charged. Please pay at the window, or try again tomorrow at this"
+        " time.",
+    },
     "locked_title": {"zh": "请到窗口", "en": "Please go to the window"},
     "window_title": {"zh": "请到窗口", "en": "Please go to the window"},
     "window_text": {

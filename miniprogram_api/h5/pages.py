@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sanic.response import HTTPResponse
 
-from core.errors import RequestError
+from core.errors import FactorLocked, RequestError
+from core.page_texts import page_text
 from core.texts import error_text
 from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.door import Door, Visit
@@ -16,6 +18,8 @@ from miniprogram_api.h5.rendering import Refresh, Renderer
 from miniprogram_api.requests import ApiRequest
 from miniprogram_api.room import Room
 from miniprogram_api.running import Asking
+
+HOURS_OF_DAY = 24
 
 WAY = "h5"
 """How consents come about here."""
@@ -94,6 +98,15 @@ class Pages:
             retry=retry,
             title="missing_title" if error.code == "not_found" else "error_title",
         )
+
+
+def locked_text(locked: FactorLocked, language: str) -> str:
+    """After too many wrong tries: when to try again, in words for people; nobody counts 1,440 minutes."""
+    minutes = int(locked.values["minutes"])
+    hours = math.ceil(minutes / 60)
+    if hours >= HOURS_OF_DAY:
+        return page_text("locked_tomorrow", language)
+    return page_text("locked_hours", language, hours=hours) if minutes > 60 else error_text(locked, language)
 
 
 def with_ticket(request: ApiRequest, ticket: str) -> str:

@@ -18,7 +18,7 @@ from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.bills import bill_values, own_payment
 from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.forms import is_ticked, raw_text, text_of
-from miniprogram_api.h5.pages import WAY, Pages
+from miniprogram_api.h5.pages import WAY, Pages, locked_text
 from miniprogram_api.h5.rendering import day_text
 from miniprogram_api.requests import ApiRequest
 from miniprogram_api.room import tickets
@@ -68,7 +68,7 @@ def blueprint(pages: Pages) -> Blueprint:
                 tickets=frozenset({raw_text(request, "ticket")}),
             )
         except FactorLocked as locked:
-            said = error_text(locked, visit.look.language)
+            said = locked_text(locked, visit.look.language)
             return pages.show(request, visit, "paper_locked.html", status=STATUS[locked.code], message=said)
         if isinstance(wrong, Asking):
             return pages.asking_for(request, visit, wrong, fields={"factor": factor})

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sanic.response import HTTPResponse, html
 
+from core.clock import shanghai
 from core.institutions import Profile
 from core.page_texts import NOTICE_PARTS, page_text
 from core.texts import time_text
@@ -60,6 +61,7 @@ class Renderer:
             .render(
                 t=text,
                 when=partial(moment_text, language=look.language),
+                clock=clock_text,
                 language=look.language,
                 look=look,
                 profile=profile,
@@ -117,6 +119,11 @@ def hospital_name(profile: Profile | None, language: str) -> str:
 def moment_text(moment: str, language: str) -> str:
     """A time of the API in the reader's words."""
     return time_text(datetime.fromisoformat(moment), language)
+
+
+def clock_text(moment: str) -> str:
+    """14:05, Shanghai time, in any language."""
+    return f"{shanghai(datetime.fromisoformat(moment)):%H:%M}"
 
 
 def day_text(day: date | None, language: str) -> str:

@@ -9,14 +9,14 @@ import orjson
 from sanic import Blueprint
 from sanic.response import HTTPResponse, redirect
 
-from core.errors import CounterpartyError, PlatformUnavailable, RequestError
+from core.errors import CounterpartyError, FactorLocked, PlatformUnavailable, RequestError
 from core.institutions import PaperCode
 from core.texts import error_text
 from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.addresses import is_page
 from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.forms import raw_text, text_of
-from miniprogram_api.h5.pages import Pages
+from miniprogram_api.h5.pages import Pages, locked_text
 from miniprogram_api.h5.papers import paper_path
 from miniprogram_api.h5.rendering import origin_of
 from miniprogram_api.requests import ApiRequest
@@ -49,7 +49,10 @@ def blueprint(pages: Pages) -> Blueprint:
                 tickets=frozenset({raw_text(request, "ticket")}),
             )
         except RequestError as refused:
-            said = error_text(refused, visit.look.language)
+            language = visit.look.language
+            said = (
+                locked_text(refused, language) if isinstance(refused, FactorLocked) else error_text(refused, language)
+            )
             return await _form(pages, request, visit, error=said, status=STATUS[refused.code])
         if isinstance(found, Asking):
             return pages.asking_for(request, visit, found, fields={"number": number})

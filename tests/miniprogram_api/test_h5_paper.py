@@ -108,6 +108,7 @@ async def test_wrong_characters_are_counted_and_the_window_is_named(house: House
     assert page.status == 429
     assert "请到窗口" in page.text
     assert "15分钟后再试" in page.text
+    assert page.link("查看待缴费账单") == "/h/renhe/"
     house.clock.advance(timedelta(minutes=16))
     page = await web.submit(await web.get(f"/p/{token}"), "/factor", factor="0001")
     assert page.has_form("/pay")

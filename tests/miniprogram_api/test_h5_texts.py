@@ -8,9 +8,11 @@ from string import Formatter
 
 import pytest
 
+from core.errors import FactorLocked
 from core.page_texts import IDENTIFIER_TEXTS, NOTICE_PARTS, PAGE, WAY_TEXTS, page_text
 from core.ports import IdentifierType
-from miniprogram_api.h5.rendering import environment
+from miniprogram_api.h5.pages import locked_text
+from miniprogram_api.h5.rendering import clock_text, environment
 
 PAGES = Path(__file__).resolve().parents[2] / "miniprogram_api" / "h5"
 BUILT = {"asking_title", "asking_text", "working_title", "working_text", "withdrawn", "sms_done"} | {
@@ -25,6 +27,26 @@ BUILT = {"asking_title", "asking_text", "working_title", "working_text", "withdr
 
 def blanks(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "zh", "en"),
+    [
+        (60, "60分钟后", "60 minutes"),
+        (61, "2小时后", "2 hours"),
+        (1380, "23小时后", "23 hours"),
+        (1381, "明天这个时候", "tomorrow"),
+        (1440, "明天这个时候", "tomorrow"),
+    ],
+)
+def test_a_long_pause_is_told_in_hours_or_as_tomorrow(minutes: int, zh: str, en: str) -> None:
+    locked = FactorLocked(minutes=minutes)
+    assert zh in locked_text(locked, "zh")
+    assert en in locked_text(locked, "en")
+
+
+def test_a_time_of_day_is_shanghais_in_any_language() -> None:
+    assert clock_text("2026-05-06T16:05:00+00:00") == "00:05"
 
 
 @pytest.mark.parametrize("texts", [PAGE, IDENTIFIER_TEXTS, WAY_TEXTS])
