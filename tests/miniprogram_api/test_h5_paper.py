@@ -260,6 +260,7 @@ async def slow_to_compare(house: House, web: Web, factor: str) -> tuple[Held, Pa
     """A paper whose digits were sent to a hospital that does not answer now; the page that waits."""
     token = await paper_of(house, house.bill(total_fen=8650))
     page = await web.submit(await web.get(f"/p/{token}"), "/consent")
+    web.is_patient = False
     his = held(house.services.outside.hospitals, "rest")
     his.hold("get_bill")
     page = await web.submit(page, "/factor", factor=factor)

@@ -153,6 +153,11 @@ class Page:
         assert len(found) == 1, (ending, [form.action for form in self.read.forms], self.text)
         return found[0]
 
+    @property
+    def waiting_form(self) -> Form | None:
+        """The form that a page sends again by itself while the hospital is asked."""
+        return next((form for form in self.read.forms if "ticket" in form.fields), None)
+
     def has_form(self, ending: str) -> bool:
         return any(form.action.endswith(ending) for form in self.read.forms)
 
@@ -191,7 +196,11 @@ class Web:
         name, value, _ = form.buttons[0]
         if name:
             fields[name] = value
-        return await self.post(urljoin(page.path, form.action), fields)
+        answer = await self.post(urljoin(page.path, form.action), fields)
+        while self.is_patient and answer.status == 202 and (waiting := answer.waiting_form):
+            await asyncio.sleep(0.2)
+            answer = await self.post(waiting.action, waiting.fields)
+        return answer
 
     async def once(self, method: str, address: str, fields: Mapping[str, str] | None = None, **headers: str) -> Page:
         """A single request, without going on."""
