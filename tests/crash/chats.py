@@ -53,18 +53,22 @@ async def _pushed(world: World, event: ChatEvent, key: str) -> Heard | None:
     """None when the platform had to hang up, or was told to come again."""
     there, back = world.network.seconds("push", key)
 
-    async def hear(life: Life) -> Heard:
+    async def hear(life: Life) -> Heard | None:
         services = life.things["services"]
         account = await services.institutions.chat_account_by_app(world.institution_id, world.official.app_id)
         conversation: Conversation = life.things["conversation"]
-        return await conversation.hear(account, event)
+        try:
+            return await conversation.hear(account, event)
+        except StillBeingMade:
+            world.scheduler.counts["push told to come again"] += 1
+            return None
 
     try:
         async with asyncio.timeout(PLATFORM_SECONDS):
             await asyncio.sleep(there)
             heard = await world.request(hear, key=f"push/{key}")
             await asyncio.sleep(back)
-    except (TimeoutError, NeverConnected, ConnectionLost, StillBeingMade) as problem:
+    except (TimeoutError, NeverConnected, ConnectionLost) as problem:
         world.scheduler.counts[f"push met {type(problem).__name__}"] += 1
         await asyncio.sleep(chance(world.day.seed, "push waits", key))
         return None
