@@ -84,10 +84,16 @@ class Gallery:
         await self.screen.goto(f"{PUBLIC_URL}/", wait_until="load")
         await self.screen.evaluate("() => document.querySelectorAll('details').forEach((each) => (each.open = true))")
         await self.album.keep(self.screen, name)
-        if found := [*await keyboard_findings(self.screen), *await findings(self.screen)]:
+        is_thorough = self.look in THOROUGH
+        found = await keyboard_findings(self.screen) if is_thorough else []
+        found += await findings(self.screen, rules=is_thorough)
+        if found:
             self.wrong[name] = found
         return page
 
+
+THOROUGH = (LOOKS[0], LOOKS[-1])
+"""Rules and keyboard are looked at in both languages and both sizes of type, though not in all four looks."""
 
 Tour = Callable[[Gallery], Awaitable[None]]
 

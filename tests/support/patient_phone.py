@@ -7,13 +7,14 @@ import json
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import psycopg
+from playwright.async_api import TimeoutError as NotSeen
 
 from core.page_texts import page_text
 from runtime.embedded_postgres import APP_ROLE
@@ -24,6 +25,9 @@ from tests.support.sandbox_page import WAIT, PhoneOnPage, running_sandbox
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Frame, Locator, Route
+
+ASKED_AGAIN = 2
+ANSWER_WAIT = 20_000  # milliseconds
 
 STATE = re.compile(r"/payments/[^/]+/state$")
 
@@ -139,8 +143,13 @@ class PatientPhone(PhoneOnPage):
         await self.go_home()
 
     async def ask(self, text: str, *, has_text: str) -> Locator:
+        """Write it, and once more when nothing comes back: the platform itself may have given up."""
         await self.open_chat()
-        await self.say(text)
+        for _ in range(ASKED_AGAIN):
+            await self.say(text)
+            with suppress(NotSeen):
+                await self.root.locator(".bubble-row.theirs", has_text=has_text).last.wait_for(timeout=ANSWER_WAIT)
+                break
         return await self.last_answer(has_text=has_text)
 
     # ------------------------------------------------------------ the page that is open
