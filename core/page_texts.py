@@ -386,7 +386,7 @@ PAGE: Mapping[str, Mapping[str, str]] = {
 }
 
 IDENTIFIER_TEXTS: Mapping[str, Mapping[str, str]] = {
-    "id_card": {"zh": "居民身份证", "en": "Mainland ID card"},
+    "id_card": {"zh": "居民身份证", "en": "ID card"},
     "hospital_card": {"zh": "就诊卡", "en": "Hospital card"},
     "passport": {"zh": "护照", "en": "Passport"},
     "hk_macau_permit": {"zh": "港澳居民通行证", "en": "Hong Kong / Macau permit"},
