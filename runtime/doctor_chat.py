@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bot.wechat.mapping import BadTemplate, Meaning, template_for
+from bot.templates import BadTemplate
+from bot.wechat.mapping import Meaning, template_for
 from bot.wechat.params import check_account, check_forward_url, connection_of
 from bot.wechat.tokens import AccessTokens
 from core.errors import ConfigurationError, CounterpartyError

@@ -6,13 +6,13 @@ platform's published SDKs. Variables: cloud.tencent.com/document/product/382/390
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 
+from bot.templates import LITERAL, BadTemplate, template_entry, value_of
 from core.clock import SHANGHAI, business_day
 from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome, SendResult
 
@@ -153,17 +153,10 @@ def mainland_phone(address: str) -> str:
 # ---------------------------------------------------------------- variables
 
 
-class BadTemplate(ValueError):
-    """An institution's template entry cannot be used; the message says why and carries nothing personal."""
-
-
 VARIABLE_CHARACTERS_MAX = 12
 """Of an account whose limit nobody has entered; the console's page for a new template names the true one."""
 
 CODE_DIGITS_MAX = 6
-LITERAL = "="
-"""A field name that begins so is a fixed text: "=5" in a code's template, for its minutes."""
-
 NOTICE_FIELDS = ("hospital", "title", "amount", "time", "name", "number", "status", "note")
 CODE_FIELD = "code"
 NOTHING = "无"
@@ -186,15 +179,8 @@ class Template:
 
 def template_for(account: ChatAccount, kind: MessageKind) -> Template:
     """Read `account.templates[kind]`: {"id": "1110", "params": ["amount", "time"]}. Raises BadTemplate."""
-    text = account.templates.get(kind)
-    if not text:
-        raise BadTemplate("no_template")
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise BadTemplate("bad_template") from error
-    template_id = value.get("id") if isinstance(value, dict) else None
-    params = value.get("params") if isinstance(value, dict) else None
+    value = template_entry(account, kind)
+    template_id, params = value.get("id"), value.get("params")
     if not isinstance(template_id, str) or not re.fullmatch(r"[0-9]{1,18}", template_id):
         raise BadTemplate("bad_template")
     if not isinstance(params, list) or not all(isinstance(each, str) and each.strip(LITERAL) for each in params):
@@ -211,7 +197,7 @@ def template_values(template: Template, message: OutgoingMessage, *, characters_
     """The TemplateParamSet of a send, each value as the platform accepts it. Raises BadTemplate."""
     values = []
     for place, name in enumerate(template.params, 1):
-        text = name[len(LITERAL) :] if name.startswith(LITERAL) else message.fields.get(name, "")
+        text = value_of(name, message)
         fitted = _code(text) if message.kind is MessageKind.PHONE_CODE else fit(name, text, characters_max)
         if not fitted:
             raise BadTemplate(f"unfit_{place}")

@@ -11,7 +11,6 @@ from typing import Any
 from bot.sms.client import Answer, SmsApi, code_of, sdk_app_id
 from bot.sms.mapping import (
     VARIABLE_CHARACTERS_MAX,
-    BadTemplate,
     Meaning,
     mainland_phone,
     meaning_of,
@@ -19,6 +18,7 @@ from bot.sms.mapping import (
     template_for,
     template_values,
 )
+from bot.templates import BadTemplate, log_fields, logged
 from core.clock import Clock, shanghai
 from core.errors import OutcomeUnknown, Refused
 from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome, SendResult
@@ -48,12 +48,12 @@ class SmsMessenger:
     async def send(self, account: ChatAccount, message: OutgoingMessage) -> SendResult:
         phone = mainland_phone(message.address)
         if not phone:
-            return _logged(account, message, SendResult(outcome=SendOutcome.NEVER, code="not_mainland"))
+            return logged(logger, account, message, SendResult(outcome=SendOutcome.NEVER, code="not_mainland"))
         try:
             template = template_for(account, message.kind)
             values = template_values(template, message, characters_max=_characters_max(account))
         except BadTemplate as error:
-            return _logged(account, message, SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(error)))
+            return logged(logger, account, message, SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(error)))
         answer = await self._api.call(
             account,
             "SendSms",
@@ -72,9 +72,9 @@ class SmsMessenger:
             code, serial_no = _own_status(answer, phone, message.message_id.hex)
         result = send_result(code, self._clock.now(), serial_no)
         if result is None:
-            logger.warning("sms_unknown", extra=_fields(account, message, code, answer.request_id))
+            logger.warning("message_unknown", extra=log_fields(account, message, code, answer.request_id))
             raise OutcomeUnknown(code)
-        return _logged(account, message, result, answer.request_id)
+        return logged(logger, account, message, result, answer.request_id)
 
     async def check(self, account: ChatAccount) -> str:
         """Prove keys, clock, application and templates; nothing is sent. One line for an operator.
@@ -151,20 +151,3 @@ def _check_template(found: Mapping[str, Any] | None, template_id: str, variables
     wanted = len(set(re.findall(r"\{([0-9]+)\}", str(found.get("TemplateContent", "")))))
     if wanted != variables:
         raise Refused(f"template_{template_id}", f"has {wanted} variables, and {variables} params are entered")
-
-
-def _logged(account: ChatAccount, message: OutgoingMessage, result: SendResult, request_id: str = "") -> SendResult:
-    if result.outcome is not SendOutcome.ACCEPTED:
-        logger.warning("sms_refused", extra=_fields(account, message, result.code, request_id))
-    return result
-
-
-def _fields(account: ChatAccount, message: OutgoingMessage, code: str, request_id: str) -> dict[str, object]:
-    """What a log line may carry; `request_id` is what the platform's support asks for."""
-    return {
-        "app_id": account.app_id,
-        "message_id": str(message.message_id),
-        "kind": str(message.kind),
-        "errcode": code,
-        "request_id": request_id,
-    }

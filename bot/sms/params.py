@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from bot.sms.client import BASE_URL, REGION
-from bot.sms.mapping import VARIABLE_CHARACTERS_MAX, BadTemplate, template_for
+from bot.sms.mapping import VARIABLE_CHARACTERS_MAX, template_for
+from bot.templates import check_templates
 from core.errors import ConfigurationError
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind
 from wire.params import Param, read_params
@@ -58,13 +59,4 @@ def check_account(account: ChatAccount) -> None:
         raise ConfigurationError(
             f"{owner}: variable_characters_max is a number from {VARIABLE_CHARACTERS[0]} to {VARIABLE_CHARACTERS[-1]}"
         )
-    kinds = {kind.value for kind in KINDS}
-    for name in account.templates:
-        if name not in kinds:
-            raise ConfigurationError(f"{owner}: there is no message {name!r}, only {', '.join(sorted(kinds))}")
-        try:
-            template_for(account, MessageKind(name))
-        except BadTemplate as error:
-            raise ConfigurationError(
-                f"{owner}: template {name} needs an id (digits) and params, a list of our fields ({error})"
-            ) from error
+    check_templates(account, KINDS, template_for, owner=owner, needs="an id (digits) and params, a list of our fields")

@@ -6,13 +6,13 @@ Codes: developers.weixin.qq.com, "全局返回码" and the error lists of the ca
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 
+from bot.templates import BadTemplate, template_entry, value_of
 from core.clock import SHANGHAI, business_day, shanghai
 from core.ports import ChatAccount, MessageKind, OutgoingMessage, SendOutcome, SendResult
 
@@ -238,14 +238,6 @@ def _moment(key_type: str, text: str) -> str:
 # ---------------------------------------------------------------- templates
 
 
-class BadTemplate(ValueError):
-    """An institution's template entry cannot be used; the message says why and carries nothing personal."""
-
-
-LITERAL = "="
-"""A field name that begins so is a fixed text: {"phrase3": "=待缴费"}."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
     """The platform's template for one kind of message: its id, and which field of ours each key takes."""
@@ -256,14 +248,8 @@ class Template:
 
 def template_for(account: ChatAccount, kind: MessageKind) -> Template:
     """Read `account.templates[kind]`: {"id": "…", "fields": {"thing1": "title", …}}. Raises BadTemplate."""
-    text = account.templates.get(kind)
-    if not text:
-        raise BadTemplate("no_template")
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise BadTemplate("bad_template") from error
-    fields = value.get("fields") if isinstance(value, dict) else None
+    value = template_entry(account, kind)
+    fields = value.get("fields")
     if (
         not isinstance(fields, dict)
         or not fields
@@ -279,7 +265,7 @@ def template_data(template: Template, message: OutgoingMessage) -> dict[str, dic
     """The `data` of a send: every key of the template with a value that fits its type. Raises BadTemplate."""
     data = {}
     for key, name in template.fields.items():
-        text = name[len(LITERAL) :] if name.startswith(LITERAL) else message.fields.get(name, "")
+        text = value_of(name, message)
         try:
             data[key] = {"value": fit(key.rstrip("0123456789"), text)}
         except Unfit as error:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from bot.wechat.mapping import BadTemplate, send_result, template_data, template_for
+from bot.templates import BadTemplate, log_fields, logged
+from bot.wechat.mapping import send_result, template_data, template_for
 from bot.wechat.tokens import TOTAL_SECONDS_MAX, AccessTokens
 from core.chat_texts import fit_lines
 from core.clock import Clock
@@ -121,7 +122,7 @@ async def _send(
             **more(account, message),
         }
     except BadTemplate as error:
-        return _logged(account, message, SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(error)))
+        return logged(logger, account, message, SendResult(outcome=SendOutcome.MISCONFIGURED, code=str(error)))
     return await _post(tokens, clock, account, message, path, body)
 
 
@@ -141,29 +142,12 @@ async def _post(
         result = send_result(errcode, clock.now()) if errcode is not None else None
         if result is None or result.outcome is SendOutcome.NEVER:
             result = SendResult(outcome=SendOutcome.MISCONFIGURED, code=error.code)
-        return _logged(account, message, result)
+        return logged(logger, account, message, result)
     if not answer.explicit:
         raise OutcomeUnknown("the answer says neither yes nor no")
     msgid = answer.values.get("msgid", "")
     result = send_result(answer.errcode, clock.now(), str(msgid))
     if result is None:
-        logger.warning("wechat_message_unknown", extra=_fields(account, message, str(answer.errcode), answer.rid))
+        logger.warning("message_unknown", extra=log_fields(account, message, str(answer.errcode), answer.rid))
         raise OutcomeUnknown(f"errcode {answer.errcode}")
-    return _logged(account, message, result, answer.rid)
-
-
-def _logged(account: ChatAccount, message: OutgoingMessage, result: SendResult, rid: str = "") -> SendResult:
-    if result.outcome is not SendOutcome.ACCEPTED:
-        logger.warning("wechat_message_refused", extra=_fields(account, message, result.code, rid))
-    return result
-
-
-def _fields(account: ChatAccount, message: OutgoingMessage, code: str, rid: str) -> dict[str, object]:
-    """What a log line may carry; `rid` is what the platform's support asks for."""
-    return {
-        "app_id": account.app_id,
-        "message_id": str(message.message_id),
-        "kind": str(message.kind),
-        "errcode": code,
-        "rid": rid,
-    }
+    return logged(logger, account, message, result, answer.rid)

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import unquote, urlsplit
 
+from bot.templates import check_templates
 from bot.wechat.client import BASE_URL
-from bot.wechat.mapping import BadTemplate, template_for
+from bot.wechat.mapping import template_for
 from bot.wechat.messenger import CUSTOMER_OFF, CUSTOMER_ON
 from bot.wechat.official import OPEN_BASE_URL
 from bot.wechat.pushes import PUSH_PARAMS, PushKeys
 from core.chat_texts import MENU_NAMES
 from core.errors import ConfigurationError
-from core.ports import NOTICE_KINDS, ChatAccount, MessageKind
+from core.ports import NOTICE_KINDS, ChatAccount
 from wire.params import Param, read_params
 
 Network = IPv4Network | IPv6Network
@@ -97,14 +98,7 @@ def check_account(account: ChatAccount) -> None:
     if values.get("miniprogram_state", "formal") not in STATES:
         raise ConfigurationError(f"{owner}: miniprogram_state is one of {', '.join(STATES)}")
     _check_callback(account, values, owner)
-    kinds = {kind.value for kind in NOTICE_KINDS}
-    for name in account.templates:
-        if name not in kinds:
-            raise ConfigurationError(f"{owner}: there is no message {name!r}, only {', '.join(sorted(kinds))}")
-        try:
-            template_for(account, MessageKind(name))
-        except BadTemplate as error:
-            raise ConfigurationError(f"{owner}: template {name} needs an id and fields, both as text") from error
+    check_templates(account, NOTICE_KINDS, template_for, owner=owner, needs="an id and fields, both as text")
 
 
 def check_forward_url(params: Mapping[str, str], public_url: str, *, owner: str) -> None:

@@ -174,7 +174,7 @@ async def test_neither_phone_nor_key_nor_text_reaches_the_log(
             except OutcomeUnknown as error:
                 logging.getLogger().warning("unknown", exc_info=error)
     await world.messenger(Says(b"")).send(account, a_message(address="+85291234567"))
-    assert [record.message for record in caplog.records].count("sms_refused") == 3
+    assert [record.message for record in caplog.records].count("message_refused") == 3
     said = caplog.text + "".join(str(vars(record)) for record in caplog.records)
     for private in (PHONE, "91234567", account.params["secret_key"], account.params["secret_id"], "19.98"):
         assert private not in said

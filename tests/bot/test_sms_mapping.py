@@ -15,13 +15,13 @@ from bot.sms.mapping import (
     CODE_FIELD,
     NOTICE_FIELDS,
     VARIABLE_CHARACTERS_MAX,
-    BadTemplate,
     fit,
     mainland_phone,
     template_for,
     template_values,
 )
 from bot.sms.params import KINDS, PARAMS, check_account
+from bot.templates import BadTemplate
 from core.errors import ConfigurationError
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind, OutgoingMessage
 from core.texts import message_fields

@@ -384,7 +384,7 @@ async def test_logs_and_reprs_hold_no_token_secret_openid_code_or_phone(
     shown += [f"{record.getMessage()} {vars(record)}" for record in caplog.records]
     text = "\n".join(shown)
     assert "wechat_token_fetched" in text
-    assert "wechat_message_refused" in text
+    assert "message_refused" in text
     private = {
         world.official.secret,
         world.mini.secret,
