@@ -90,9 +90,11 @@ class PhoneOnPage:
 
     async def say(self, text: str) -> None:
         """Write to the official account; the chat is open."""
-        if not await self.root.get_by_label("写消息").count():
-            await self.root.get_by_label("打字").click()
-        await self.root.get_by_label("写消息").fill(text)
+        line, to_write = self.root.get_by_label("写消息"), self.root.get_by_label("打字")
+        await line.or_(to_write).first.wait_for(timeout=WAIT)
+        if await to_write.count():
+            await to_write.click()
+        await line.fill(text)
         await self.root.get_by_role("button", name="发送").click()
 
     async def last_answer(self, *, has_text: str) -> Locator:

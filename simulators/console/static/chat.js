@@ -30,7 +30,7 @@ export class Chat {
       }),
     );
     this.title.textContent = typing ? "对方正在输入…" : phone.world.institution_name;
-    const foot = JSON.stringify([follows, menu, this.writing]);
+    const foot = JSON.stringify([follows, menu, this.writing, this.phone.seen === null]);
     if (foot !== this.footDrawn) {
       this.footDrawn = foot;
       this.#foot();
@@ -155,6 +155,10 @@ export class Chat {
 
   #foot() {
     const { follows, menu } = this.phone.state;
+    if (this.phone.seen === null) {
+      replace(this.foot); // what the account offers is not known yet: nothing that would be taken away again
+      return;
+    }
     if (!follows) {
       replace(
         this.foot,

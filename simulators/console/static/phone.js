@@ -53,10 +53,20 @@ export class Phone {
     const mini = new MiniProgram(this.world, person, this);
     this.mini = mini;
     this.draw();
-    this.handedAt = Infinity;
-    await post("phone/hand", { number: this.number, person: person.key });
-    this.handedAt = performance.now();
+    await this.#hand(person);
     await mini.start();
+  }
+
+  // Tell the console who holds this phone, one after the other: only the last word counts, and until it is taken no
+  // state that says otherwise is believed.
+  async #hand(person) {
+    this.handedAt = Infinity;
+    this.handing = (this.handing ?? Promise.resolve()).then(async () => {
+      if (this.person !== person) return;
+      await post("phone/hand", { number: this.number, person: person.key });
+      if (this.person === person) this.handedAt = performance.now();
+    });
+    await this.handing;
   }
 
   // What this person would fill in where a page asks; a tap copies it.
