@@ -40,10 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TZ"] = "America/New_York"  # neither UTC nor Shanghai: code that forgets the zone shows it
 
 
+LONG_FILES = ("tests/browser/test_story_every_page", "tests/browser/", "tests/bot/test_fifty", "tests/crash/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("database")
+    # A file is one process's: long files of few tests at the end would leave the other process idle.
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
 
 
 @pytest.hookimpl(wrapper=True)
