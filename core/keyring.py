@@ -2,7 +2,8 @@
 
 A ciphertext is `v1.key_id.nonce.ciphertext` (base64url without padding), AES-256-GCM, bound to the place it is
 stored in, so that a value copied into another column does not open. Old keys stay in the ring until every row
-has been written anew; new values always use the current key. Look-ups use a key of their own.
+has been written anew; new values always use the current key. Look-ups use a key of their own; keys that must never
+change while rows exist, such as the ledger's, are derived from it.
 """
 
 from __future__ import annotations
@@ -89,6 +90,10 @@ class Keyring:
     def lookup(self, value: str, *, place: str) -> str:
         """The same value at the same place always gives the same 64 hex digits; nothing leads back."""
         return hmac.new(self.lookup_key, f"{place}\x1f{value}".encode(), hashlib.sha256).hexdigest()
+
+    def derived(self, purpose: str) -> bytes:
+        """A key for one purpose: who is given it can neither look anything up nor open anything."""
+        return hmac.digest(self.lookup_key, f"key\x1f{purpose}".encode(), "sha256")
 
     def canary(self) -> str:
         """Stored once; `check_canary` at every start shows a wrong or lost key before anything is written."""

@@ -1,14 +1,23 @@
-"""The ledger: every change of where a fen is, as a movement from one account to another."""
+"""The ledger: every change of where a fen is, as a movement from one account to another.
+
+The movements of a payment are a chain: each carries its number in it and a keyed MAC over itself and the one
+before. Whoever changes rows without the key, which is not in the database, is found by `zhenfu ledger verify`.
+"""
 
 from __future__ import annotations
 
+import hmac
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
+from core.keyring import Keyring
 from core.models import Transfer
 from core.money import Fen
 from core.outside import Outside
+from core.transactions import rows
 
 
 class Account(StrEnum):
@@ -24,7 +33,7 @@ class Account(StrEnum):
 
 
 class TransferKind(StrEnum):
-    """Why it moved; (cause, kind) is unique."""
+    """Why it moved; (cause, kind) is unique. The first one of a payment is always `paid`, and no other is."""
 
     PAID = "paid"
     CONFIRMED = "confirmed"
@@ -33,6 +42,62 @@ class TransferKind(StrEnum):
     REFUNDED = "refunded"
     EXTERNAL_REFUND = "external_refund"
     DISPUTED = "disputed"
+
+
+LEDGER_KEY = "ledger"
+"""The purpose for which chains and seals derive their key: an auditor can be given it alone."""
+
+_text = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def ledger_key(keyring: Keyring) -> bytes:
+    """The key of chains and seals. It lasts as long as the rows: a changed look-up key breaks every chain."""
+    return keyring.derived(LEDGER_KEY)
+
+
+def moment_text(moment: datetime) -> str:
+    """To the microsecond, in UTC, which is all that the database keeps."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def mac_of(key: bytes, parts: list[str | int]) -> str:
+    """64 hex digits over a text that no two different lists share."""
+    return hmac.digest(key, _text(parts).encode(), "sha256").hex()
+
+
+def transfer_mac(
+    key: bytes,
+    *,
+    previous: str,
+    row_id: UUID,
+    institution_id: UUID,
+    payment_id: UUID,
+    seq: int,
+    cause: str,
+    kind: str,
+    debit: str,
+    credit: str,
+    amount_fen: int,
+    at: datetime,
+) -> str:
+    """What a transfer must carry, given the mac before it ("" for the first one of its payment)."""
+    return mac_of(
+        key,
+        [
+            "transfer",
+            previous,
+            row_id.hex,
+            institution_id.hex,
+            payment_id.hex,
+            seq,
+            cause,
+            kind,
+            debit,
+            credit,
+            amount_fen,
+            moment_text(at),
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +115,50 @@ class Ledger:
         credit: Account,
         amount_fen: Fen,
     ) -> None:
-        """Write one transfer in the caller's transaction; nothing moves for an amount of zero."""
+        """Write one transfer in the caller's transaction; nothing moves for an amount of zero.
+
+        The caller holds the payment's lock, so nobody else can add to its chain meanwhile; without it the
+        database refuses the second transfer of the same number.
+        """
         if amount_fen == 0:
             return
-        await Transfer.create(
-            id=self.outside.ids.uuid(),
+        seq, previous = 0, ""
+        if kind is not TransferKind.PAID:
+            seq, previous = await self._last(institution_id, payment_id)
+        row_id, at = self.outside.ids.uuid(), self.outside.clock.now()
+        mac = transfer_mac(
+            ledger_key(self.outside.keyring),
+            previous=previous,
+            row_id=row_id,
             institution_id=institution_id,
             payment_id=payment_id,
+            seq=seq + 1,
             cause=str(cause),
             kind=kind.value,
             debit=debit.value,
             credit=credit.value,
             amount_fen=amount_fen,
-            at=self.outside.clock.now(),
+            at=at,
         )
+        await Transfer.create(
+            id=row_id,
+            institution_id=institution_id,
+            payment_id=payment_id,
+            seq=seq + 1,
+            cause=str(cause),
+            kind=kind.value,
+            debit=debit.value,
+            credit=credit.value,
+            amount_fen=amount_fen,
+            at=at,
+            mac=mac,
+        )
+
+    async def _last(self, institution_id: UUID, payment_id: UUID) -> tuple[int, str]:
+        """Number and mac of the payment's last transfer."""
+        found = await rows(
+            "SELECT seq, mac FROM transfer WHERE institution_id = $1 AND payment_id = $2 ORDER BY seq DESC LIMIT 1",
+            institution_id,
+            payment_id,
+        )
+        return (int(found[0]["seq"]), str(found[0]["mac"])) if found else (0, "")

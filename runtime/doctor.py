@@ -58,6 +58,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FORBIDDEN: Mapping[str, tuple[str, ...]] = {
     "payment_event": ("UPDATE", "DELETE", "TRUNCATE"),
     "transfer": ("UPDATE", "DELETE", "TRUNCATE"),
+    "seal": ("UPDATE", "DELETE", "TRUNCATE"),
     "deployment": ("INSERT", "UPDATE", "DELETE", "TRUNCATE"),
     "tortoise_migrations": ("INSERT", "UPDATE", "DELETE", "TRUNCATE"),
     **dict.fromkeys(

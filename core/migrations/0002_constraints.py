@@ -56,6 +56,7 @@ CHILDREN = {
     "refund": [("payment_id", "payment"), ("replaces_id", "refund")],
     "refund_line": [("refund_id", "refund"), ("line_id", "payment_line"), ("payment_id", "payment")],
     "transfer": [("payment_id", "payment")],
+    "seal": [],
     "inbound": [],
     "staff_case": [("payment_id", "payment")],
     "message": [("payer_id", "payer"), ("payment_id", "payment"), ("chat_account_id", "chat_account")],
@@ -158,7 +159,7 @@ def only_growing() -> list[str]:
         END $$
         """
     ]
-    for table in ("payment_event", "transfer"):
+    for table in ("payment_event", "transfer", "seal"):
         statements += [
             f"CREATE TRIGGER {table}_only_grows BEFORE UPDATE OR DELETE ON {table}"
             " FOR EACH ROW EXECUTE FUNCTION refuse_change()",
@@ -232,6 +233,24 @@ MONEY = [
     "CREATE INDEX payment_line_waits ON payment_line (institution_id, branch, his_bill_id) WHERE status = 'waiting'",
 ]
 
+LEDGER = [
+    # A payment's transfers are 1, 2, 3 … without a gap, and money is taken before it moves.
+    "ALTER TABLE transfer ADD COLUMN previous_seq INT GENERATED ALWAYS AS (CASE WHEN seq > 1 THEN seq - 1 END) STORED",
+    "ALTER TABLE transfer ADD CONSTRAINT transfer_in_turn UNIQUE (institution_id, payment_id, seq)",
+    "ALTER TABLE transfer ADD CONSTRAINT transfer_follows FOREIGN KEY (institution_id, payment_id, previous_seq)"
+    " REFERENCES transfer (institution_id, payment_id, seq)",
+    "ALTER TABLE transfer ADD CONSTRAINT transfer_begins CHECK (seq >= 1 AND (seq = 1) = (kind = 'paid'))",
+    # An institution's seals are 1, 2, 3 …; each begins where the one before it ends, and knows its mac.
+    "ALTER TABLE seal ADD COLUMN previous_number INT"
+    " GENERATED ALWAYS AS (CASE WHEN number > 1 THEN number - 1 END) STORED",
+    "ALTER TABLE seal ADD CONSTRAINT seal_in_turn UNIQUE (institution_id, number)",
+    "ALTER TABLE seal ADD CONSTRAINT seal_joins UNIQUE (institution_id, number, until, mac)",
+    "ALTER TABLE seal ADD CONSTRAINT seal_follows FOREIGN KEY (institution_id, previous_number, since, previous_mac)"
+    " REFERENCES seal (institution_id, number, until, mac)",
+    "ALTER TABLE seal ADD CONSTRAINT seal_window CHECK (number >= 1 AND since < until AND transfers > 0"
+    " AND (number = 1) = (since = '2000-01-01 00:00:00+00'))",
+]
+
 ONCE = [
     "ALTER TABLE his_patient ADD CONSTRAINT his_patient_once UNIQUE (institution_id, branch, his_patient_id)",
     "ALTER TABLE patient_identifier ADD CONSTRAINT patient_identifier_once UNIQUE (institution_id, type, lookup, patient_id)",
@@ -260,7 +279,7 @@ INDEXES = [
     "CREATE INDEX his_lock_of_payment ON his_lock (payment_id)",
     "CREATE INDEX refund_of_payment ON refund (payment_id)",
     "CREATE INDEX refund_line_of_line ON refund_line (line_id)",
-    "CREATE INDEX transfer_of_payment ON transfer (payment_id)",
+    "CREATE INDEX transfer_in_time ON transfer (institution_id, at)",
     "CREATE INDEX payer_union ON payer (institution_id, union_lookup) WHERE union_lookup <> ''",
     "CREATE INDEX his_patient_of_patient ON his_patient (patient_id)",
     "CREATE INDEX paper_grant_of_payer ON paper_grant (payer_id, ends_at)",
@@ -274,7 +293,7 @@ INDEXES = [
 GRANTS = [
     "GRANT USAGE ON SCHEMA public TO zhenfu_app",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO zhenfu_app",
-    "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer FROM zhenfu_app",
+    "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer, seal FROM zhenfu_app",
     "REVOKE INSERT, UPDATE, DELETE ON deployment, tortoise_migrations FROM zhenfu_app",
     "REVOKE DELETE ON payment, payment_line, confirmation, his_lock, refund, refund_line, inbound, staff_case"
     " FROM zhenfu_app",
@@ -285,5 +304,7 @@ class Migration(migrations.Migration):
     dependencies = [("core", "0001_tables")]
 
     operations = [
-        ops.RunSQL([*tenant_keys(), *PROOFS, *FIXED, *MONEY, *ONCE, *INDEXES, *states(), *only_growing(), *GRANTS]),
+        ops.RunSQL(
+            [*tenant_keys(), *PROOFS, *FIXED, *MONEY, *LEDGER, *ONCE, *INDEXES, *states(), *only_growing(), *GRANTS]
+        ),
     ]

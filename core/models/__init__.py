@@ -23,6 +23,7 @@ from core.models.payments import (
     RawBody,
     Refund,
     RefundLine,
+    Seal,
     Transfer,
 )
 from core.models.work import (
@@ -61,6 +62,7 @@ __all__ = [
     "RawBody",
     "Refund",
     "RefundLine",
+    "Seal",
     "StaffCase",
     "Transfer",
     "UnverifiedInbound",

@@ -71,6 +71,8 @@ class Guess(Model):
     actor = fields.CharField(max_length=64)
     count = fields.IntField()
     since = fields.DatetimeField()
+    tried = fields.CharField(max_length=64, default="")  # digest of the last one
+    repeats = fields.IntField(default=0)  # of the last one
 
     class Meta:
         table = "guess"

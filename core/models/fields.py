@@ -17,6 +17,7 @@ E = TypeVar("E", bound=StrEnum)
 STATUS_LENGTH_MAX = 20
 NUMBER_LENGTH_MAX = 32  # our order, refund and confirmation numbers
 OUTSIDE_ID_LENGTH_MAX = 128  # ids that counterparties make
+MAC_LENGTH = 64  # hex digits of an HMAC-SHA256 or a SHA-256
 
 
 def fen_field(*, default: int | None = 0) -> Field[Fen]:

@@ -9,6 +9,7 @@ from tortoise import fields
 from tortoise.models import Model
 
 from core.models.fields import (
+    MAC_LENGTH,
     NUMBER_LENGTH_MAX,
     OUTSIDE_ID_LENGTH_MAX,
     STATUS_LENGTH_MAX,
@@ -198,12 +199,34 @@ class Transfer(Model):
     id = id_field()
     institution_id: UUID = fields.UUIDField()
     payment_id: UUID = fields.UUIDField()
+    seq = fields.IntField()
     cause = fields.CharField(max_length=64)
     kind = fields.CharField(max_length=32)
     debit = fields.CharField(max_length=32)
     credit = fields.CharField(max_length=32)
     amount_fen = fen_field(default=None)
     at = fields.DatetimeField()
+    mac = fields.CharField(max_length=MAC_LENGTH)
 
     class Meta:
         table = "transfer"
+
+
+class Seal(Model):
+    """What stood in an institution's ledger for a span of time. Rows are only ever added."""
+
+    id = id_field()
+    institution_id: UUID = fields.UUIDField()
+    number = fields.IntField()
+    since = fields.DatetimeField()
+    until = fields.DatetimeField()
+    transfers = fields.IntField()
+    balances: dict[str, int] = fields.JSONField()
+    members = fields.BinaryField()
+    digest = fields.CharField(max_length=MAC_LENGTH)
+    previous_mac = fields.CharField(max_length=MAC_LENGTH)
+    at = fields.DatetimeField()
+    mac = fields.CharField(max_length=MAC_LENGTH)
+
+    class Meta:
+        table = "seal"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,6 +24,7 @@ from core.states import TRANSITIONS
 from tests.support.postgres import Database
 
 NOON = datetime(2026, 5, 6, 4, 0, tzinfo=UTC)
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # where an institution's first seal begins
 FILL: dict[str, Any] = {
     "character varying": "",
     "text": "",
@@ -124,11 +125,23 @@ class Books:
         values = {
             "cause": str(payment_id),
             "kind": "paid",
+            "seq": 1 if changes.get("kind", "paid") == "paid" else 2,
             "debit": "channel_receivable",
             "credit": "awaiting_his",
             "amount_fen": 8650,
         }
         return self.insert("transfer", payment_id=payment_id, **{**values, **changes})
+
+    def seal(self, number: int, **changes: Any) -> UUID:
+        """Of one hour, the number-th since time began."""
+        values = {
+            "number": number,
+            "since": BEGINNING + timedelta(hours=number - 1),
+            "until": BEGINNING + timedelta(hours=number),
+            "previous_mac": f"mac {number - 1}",
+            "mac": f"mac {number}",
+        }
+        return self.insert("seal", **{**values, **changes})
 
     @contextmanager
     def refused(self, error: type[psycopg.Error], constraint: str) -> Iterator[None]:
@@ -331,12 +344,16 @@ CHANGES = [
     ("transfer", "UPDATE transfer SET amount_fen = 1"),
     ("transfer", "DELETE FROM transfer"),
     ("transfer", "TRUNCATE transfer"),
+    ("seal", "UPDATE seal SET mac = mac"),
+    ("seal", "DELETE FROM seal"),
+    ("seal", "TRUNCATE seal"),
 ]
 
 
 @pytest.mark.parametrize(("table", "statement"), CHANGES)
 def test_evidence_and_transfers_only_grow_even_for_the_owner(owners_books: Books, table: str, statement: str) -> None:
     owners_books.transfer(owners_books.paid())
+    owners_books.seal(1)
     with owners_books.refused(errors.CheckViolation, f"{table}_only_grows"):
         owners_books.connection.execute(statement.encode())
     rows = owners_books.connection.execute("SELECT amount_fen FROM transfer").fetchall()
@@ -370,6 +387,42 @@ def test_a_transfer_moves_money_from_one_account_to_another(books: Books, change
     payment_id = books.paid()
     with books.refused(errors.CheckViolation, "transfer_moves_money"):
         books.transfer(payment_id, **changes)
+
+
+def test_a_payments_transfers_are_numbered_without_a_gap_and_begin_with_the_money_taken(books: Books) -> None:
+    payment_id = books.paid()
+    confirmed = {"kind": "confirmed", "debit": "awaiting_his", "credit": "his_confirmed"}
+    with books.refused(errors.ForeignKeyViolation, "transfer_follows"):
+        books.transfer(payment_id, **confirmed)
+    with books.refused(errors.CheckViolation, "transfer_begins"):
+        books.transfer(payment_id, **confirmed, seq=1)
+    with books.refused(errors.CheckViolation, "transfer_begins"):
+        books.transfer(payment_id, seq=0)
+    books.transfer(payment_id)
+    books.transfer(payment_id, **confirmed)
+    with books.refused(errors.UniqueViolation, "transfer_in_turn"):
+        books.transfer(payment_id, **confirmed, cause="another")
+    with books.refused(errors.ForeignKeyViolation, "transfer_follows"):
+        books.transfer(payment_id, **confirmed, cause="another", seq=4)
+    books.transfer(payment_id, **confirmed, cause="another", seq=3)
+
+
+def test_seals_join(books: Books) -> None:
+    with books.refused(errors.CheckViolation, "seal_window"):
+        books.seal(1, since=BEGINNING + timedelta(seconds=1))
+    books.seal(1)
+    with books.refused(errors.UniqueViolation, "seal_in_turn"):
+        books.seal(1, mac="another")
+    unfitting: list[dict[str, Any]] = [{"since": BEGINNING + timedelta(minutes=59)}, {"previous_mac": "another"}]
+    for changes in unfitting:
+        with books.refused(errors.ForeignKeyViolation, "seal_follows"):
+            books.seal(2, **changes)
+    with books.refused(errors.ForeignKeyViolation, "seal_follows"):
+        books.seal(3)
+    for nothing in ({"transfers": 0}, {"until": BEGINNING + timedelta(hours=1)}):
+        with books.refused(errors.CheckViolation, "seal_window"):
+            books.seal(2, **nothing)
+    books.seal(2)
 
 
 # ---------------------------------------------------------------- money
@@ -673,7 +726,7 @@ def test_what_the_programs_may_do_with_each_table(books: Books) -> None:
             )
         }
         assert held <= {"SELECT", "INSERT", "UPDATE", "DELETE"}, table
-        if table in {"payment_event", "transfer"}:
+        if table in {"payment_event", "transfer", "seal"}:
             assert held == {"SELECT", "INSERT"}
         elif table == "deployment":
             assert held == {"SELECT"}
