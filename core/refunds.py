@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from core.applying import WAIT_FOR_HOLDER, Applier
+from core.applying import Applier
 from core.cases import Cases
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import ConfigurationError, NotReached, OutcomeUnknown, Refused
 from core.evidence import refund_evidence
+from core.hospital_side import WAIT_FOR_HOLDER, HospitalSide
 from core.institutions import Institutions
 from core.models import Payment, PaymentLine, Refund
 from core.outside import Outside
 from core.ports import Channel, MerchantAccount, RefundOrder, RefundState
+from core.returning import Returning
 from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically
@@ -34,6 +36,8 @@ class Refunds:
     outside: Outside
     institutions: Institutions
     applier: Applier
+    hospital: HospitalSide
+    returning: Returning
     cases: Cases
 
     async def work_line(self, due: DueRow) -> UUID | None:
@@ -47,7 +51,7 @@ class Refunds:
             await self._case_for_waiting(line)
         made = None
         if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.HELD}:
-            made = await self.applier.return_lines(
+            made = await self.returning.return_lines(
                 line.payment_id, due.institution_id, held_too=line.status is LineStatus.HELD
             )
         later = self.outside.clock.now() + WAIT_FOR_HOLDER
@@ -75,7 +79,7 @@ class Refunds:
             .order_by("branch", "his_bill_id")
             .select_for_update(no_key=True)
         )
-        await self.applier.enter(payment, lines, now=self.outside.clock.now())
+        await self.hospital.enter(payment, lines, now=self.outside.clock.now())
 
     async def work(self, due: DueRow) -> None:
         """Bring one refund that we hold a step further: ask first if anything was ever sent, then send."""

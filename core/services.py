@@ -9,10 +9,12 @@ from core.answers import Answers
 from core.applying import Applier
 from core.bills import Bills
 from core.cases import Cases
+from core.channel_side import ChannelSide
 from core.confirmations import Confirmations
 from core.consents import Consents
 from core.followup import FollowUp
 from core.guesses import Guesses
+from core.hospital_side import HospitalSide
 from core.inbound import Inbounds
 from core.institutions import Institutions
 from core.ledger import Ledger
@@ -22,10 +24,16 @@ from core.newbills import NewBills
 from core.outside import Outside
 from core.paper import Papers
 from core.patients import Patients
+from core.payment_rows import PaymentRows
 from core.payments import Payments
 from core.phones import Phones
+from core.placing import Placing
+from core.refund_side import RefundSide
 from core.refunds import Refunds
+from core.returning import Returning
 from core.rotation import Rotation
+from core.seals import Seals
+from core.starting import Starting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +48,11 @@ class Services:
     papers: Papers
     phones: Phones
     answers: Answers
+    starting: Starting
     payments: Payments
     confirmations: Confirmations
     locks: Locks
+    returning: Returning
     refunds: Refunds
     messages: Messages
     new_bills: NewBills
@@ -50,6 +60,7 @@ class Services:
     cases: Cases
     applier: Applier
     rotation: Rotation
+    seals: Seals
 
     @classmethod
     def on(cls, outside: Outside) -> Self:
@@ -61,12 +72,21 @@ class Services:
         bills = Bills(outside, institutions, patients)
         answers = Answers(outside, institutions, patients, bills)
         messages = Messages(outside, institutions, cases, consents, answers)
-        applier = Applier(outside, Ledger(outside), cases, messages)
+        steps = PaymentRows(Ledger(outside))
+        returning = Returning(outside, steps, cases, messages)
+        hospital_side = HospitalSide(outside, steps, returning, cases, messages)
+        applier = Applier(
+            outside,
+            ChannelSide(outside, steps, hospital_side, cases),
+            hospital_side,
+            RefundSide(outside, steps, returning, cases, messages),
+        )
         locks = Locks(outside, institutions, cases)
-        payments = Payments(outside, institutions, bills, locks, applier, cases)
+        payments = Payments(outside, institutions, locks, applier, cases)
+        placing = Placing(outside, institutions, locks, payments, applier, cases)
         new_bills = NewBills(outside, institutions, patients, messages)
         confirmations = Confirmations(outside, institutions, applier, cases)
-        refunds = Refunds(outside, institutions, applier, cases)
+        refunds = Refunds(outside, institutions, applier, hospital_side, returning, cases)
         follow_up = FollowUp(outside, confirmations, refunds, messages)
         return cls(
             outside=outside,
@@ -77,9 +97,11 @@ class Services:
             papers=Papers(outside, institutions, patients, bills, consents, Guesses(outside)),
             phones=Phones(outside, institutions, messages),
             answers=answers,
+            starting=Starting(outside, institutions, bills, payments, placing),
             payments=payments,
             confirmations=confirmations,
             locks=locks,
+            returning=returning,
             refunds=refunds,
             messages=messages,
             new_bills=new_bills,
@@ -87,4 +109,5 @@ class Services:
             cases=cases,
             applier=applier,
             rotation=Rotation(outside),
+            seals=Seals(outside),
         )

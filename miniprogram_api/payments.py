@@ -8,7 +8,7 @@ from sanic.response import HTTPResponse
 from core.errors import StillWorking
 from core.models import Payment
 from core.money import Fen
-from core.payments import StartPayment
+from core.starting import StartPayment
 from core.states import PaymentStatus
 from miniprogram_api import views
 from miniprogram_api.auth import Session
@@ -29,7 +29,7 @@ def blueprint(room: Room) -> Blueprint:
         await room.limits.check(START, str(session.payer_id))
         # The same key again is told "still working" until this has ended, and then gets what it has brought.
         started = await room.running.in_time(
-            room.tap_seconds, services.payments.start(wanted), late=StillWorking(), once=wanted
+            room.tap_seconds, services.starting.start(wanted), late=StillWorking(), once=wanted
         )
         return reply(views.started(started), 200 if started.resumed else 201)
 

@@ -21,8 +21,8 @@ from core.errors import (
     StillWorking,
 )
 from core.money import AMOUNT_FEN_MAX, Fen
-from core.payments import StartPayment
 from core.ports import Scene
+from core.starting import StartPayment
 from core.texts import error_text
 from miniprogram_api.errors import STATUS
 from miniprogram_api.h5.addresses import first_page
@@ -142,7 +142,7 @@ async def _start(
     )
     await room.limits.check(START, str(visit.payer.id))
     started = await room.running.in_time(
-        room.tap_seconds, services.payments.start(wanted), late=StillWorking(), once=wanted
+        room.tap_seconds, services.starting.start(wanted), late=StillWorking(), once=wanted
     )
     return redirect(payment_path(visit, started.order_no, "open=1"), status=303)
 

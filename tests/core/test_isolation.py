@@ -15,7 +15,7 @@ from tortoise.exceptions import DoesNotExist
 
 from core.chat_texts import ChatQuestion
 from core.consents import ConsentKind
-from core.errors import ConsentNeeded, NotFound, PatientNotBound, RequestError
+from core.errors import ConfigurationError, ConsentNeeded, NotFound, PatientNotBound, RequestError
 from core.evidence import Evidence, refund_evidence
 from core.models import Message, Payment, StaffCase
 from core.money import Fen
@@ -223,6 +223,11 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await house.settle()
     await with_claims(house)
     assert {line.status for line in await house.lines(merged.order_no)} == {LineStatus.CONFIRMED}
+    await services.payments.fail(payment, "nothing was sent, says somebody who is wrong")
+    assert (await house.payment(merged.order_no)).status is PaymentStatus.PAID
+    await services.returning.stop_unsent(payment)
+    account = await services.institutions.merchant(here, house.merchant_account_id)
+    await services.payments.misconfigured(account, ConfigurationError("a key is missing"))
     assert [row.order_no for row in await services.payments.paid_list(payer.id, here, [patient])] == [merged.order_no]
     with pytest.raises(RequestError):
         await house.start(payer, patient, bill)
@@ -326,6 +331,8 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.payments.forget_old_keys()
     await services.rotation.stale()
     await services.rotation.step()
+    assert [head.number for head in await services.seals.seal_due()] == [1]
+    assert len(await services.seals.heads()) == 1
     await services.messages.enqueue(payment, MessageKind.PAID, dedup_key="x", values={})
     await services.messages.enqueue_for(here, payer.id, MessageKind.PAID, dedup_key="y", values={})
     await services.cases.open(here, "k", "s")
@@ -382,7 +389,7 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
         services.institutions.site(other, house.site_id),
         services.institutions.merchant(other, house.merchant_account_id),
         services.patients.masked_name(other, patient),
-        services.applier.return_lines(payment.id, other),
+        services.returning.return_lines(payment.id, other),
     ):
         with pytest.raises(DoesNotExist):
             await absent

@@ -281,8 +281,8 @@ async def test_lines_that_must_go_back_get_one_refund_however_often_it_is_asked(
     await work(house, "inbound", "confirmation")
     (line,) = await house.lines(started.order_no)
     assert line.status is LineStatus.REJECTED
-    applier = house.services.applier
-    made = await at_once(*(applier.return_lines(line.payment_id, line.institution_id) for _ in range(AT_ONCE)))
+    returning = house.services.returning
+    made = await at_once(*(returning.return_lines(line.payment_id, line.institution_id) for _ in range(AT_ONCE)))
     assert [type(one) for one in made if one is not None] == [Refund]
     (refund,) = await Refund.all()
     payment = await house.payment(started.order_no)

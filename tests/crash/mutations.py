@@ -13,18 +13,21 @@ from uuid import UUID
 import core.applying
 import core.confirmations
 import core.due
-import core.payments
+import core.placing
 import core.refunds
 from bot.wechat.messenger import SubscribeMessenger
 from channels.wechatpay import channel as wechatpay
 from core.applying import Applier
+from core.channel_side import ChannelSide
 from core.confirmations import Confirmations
 from core.errors import OutcomeUnknown
 from core.evidence import Evidence, Facts
 from core.ledger import Ledger, TransferKind
 from core.models import Payment, PaymentLine
 from core.payments import Payments
+from core.placing import Placing
 from core.ports import Booking, MerchantAccount, RefundOrder, RefundState, RefundTrade
+from core.returning import Returning
 from core.states import OPEN_PAYMENT, ProofKind
 from core.tenancy import across_institutions
 from core.transactions import rows
@@ -39,7 +42,7 @@ def row_lock_forgotten() -> None:
             return await Payment.filter(order_no=order_no).first()
 
     setattr(core.applying, "lock_payment", unlocked)
-    setattr(core.payments, "lock_payment", unlocked)
+    setattr(core.placing, "lock_payment", unlocked)
 
 
 def refund_timeout_is_dead() -> None:
@@ -75,13 +78,13 @@ def confirm_without_asking() -> None:
 
 def amount_not_checked() -> None:
     """What was taken is believed to be what was asked."""
-    good = Applier._paid
+    good = ChannelSide._paid
 
-    async def paid(self: Applier, payment: Payment, facts: Facts, proof_id: UUID) -> None:
+    async def paid(self: ChannelSide, payment: Payment, facts: Facts, proof_id: UUID) -> None:
         payment.asked_fen = facts.paid_fen
         await good(self, payment, facts, proof_id)
 
-    setattr(Applier, "_paid", paid)
+    setattr(ChannelSide, "_paid", paid)
 
 
 def signature_not_checked() -> None:
@@ -113,41 +116,41 @@ def claim_dropped() -> None:
 
 def late_success_ignored() -> None:
     """Money that arrives after the end is not looked at."""
-    good = Applier._channel_side
+    good = ChannelSide.evidence_came
 
-    async def channel_side(self: Applier, payment: Payment) -> None:
+    async def evidence_came(self: ChannelSide, payment: Payment) -> None:
         if payment.status in OPEN_PAYMENT:
             await good(self, payment)
 
-    setattr(Applier, "_channel_side", channel_side)
+    setattr(ChannelSide, "evidence_came", evidence_came)
 
 
 def silence_means_not_sent() -> None:
     """A create whose answer is lost ends the payment as never sent."""
 
-    async def give_up(self: Payments, payment: Payment) -> None:
+    async def give_up(self: Placing, payment: Payment) -> None:
         await rows(
             "UPDATE payment SET sends_unreached = sends_started WHERE institution_id = $1 AND id = $2 RETURNING id",
             payment.institution_id,
             payment.id,
         )
-        await self._fail(payment, "a mutation")
+        await self.payments.fail(payment, "a mutation")
 
-    setattr(Payments, "_give_up", give_up)
+    setattr(Placing, "_give_up", give_up)
 
 
 def surplus_kept() -> None:
     """The second payment of a bill is not given back."""
-    good = Applier._return_lines
+    good = Returning._return_lines
 
-    async def return_lines(self: Applier, payment_id: UUID, institution_id: UUID, held_too: bool) -> Any:
+    async def return_lines(self: Returning, payment_id: UUID, institution_id: UUID, held_too: bool) -> Any:
         surplus = await PaymentLine.filter(payment_id=payment_id, institution_id=institution_id, status="surplus")
         if surplus:
             await PaymentLine.filter(payment_id=payment_id, institution_id=institution_id).update(due_at=None)
             return None
         return await good(self, payment_id, institution_id, held_too)
 
-    setattr(Applier, "_return_lines", return_lines)
+    setattr(Returning, "_return_lines", return_lines)
 
 
 def lease_ignored() -> None:
@@ -164,7 +167,7 @@ def lease_ignored() -> None:
         )
         return bool(found)
 
-    for module in (core.confirmations, core.payments, core.refunds):
+    for module in (core.confirmations, core.placing, core.refunds):
         setattr(module, "begin_send", begin_send)
 
 
@@ -174,7 +177,7 @@ def absence_is_proof_at_once() -> None:
     def from_the_beginning(self: Payments, payment: Payment, channel: Any) -> datetime:
         return payment.created_at
 
-    setattr(Payments, "_absent_from", from_the_beginning)
+    setattr(Payments, "absent_from", from_the_beginning)
 
 
 def unlisted_refusal_is_final() -> None:

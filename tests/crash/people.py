@@ -20,8 +20,9 @@ from core.errors import (
     StillWorking,
 )
 from core.money import Fen
-from core.payments import Started, StartPayment
+from core.payments import Started
 from core.services import Services
+from core.starting import StartPayment
 from simulators.faults import chance
 from simulators.hospital_books import Refusal
 from tests.crash.asking import TRIES_MAX, Asker, GaveUp
@@ -149,7 +150,7 @@ class _Payer(Asker):
         idempotency_key = f"{self.key}/{attempt}"
 
         async def start(services: Services) -> Started:
-            return await services.payments.start(
+            return await services.starting.start(
                 StartPayment(
                     payer_id=self.phone.payer_id,
                     institution_id=self.world.institution_id,

@@ -24,9 +24,10 @@ from core.memory import MemoryLimiter, MemoryTokenStore
 from core.models import ChatAccountRow, Payer, Payment, PaymentLine
 from core.money import Fen
 from core.outside import Background
-from core.payments import Started, StartPayment
+from core.payments import Started
 from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType, MessageKind, TokenStore
 from core.services import Services
+from core.starting import StartPayment
 from runtime.bootstrap import build_callback, build_services
 from runtime.setup import Setup
 from scheduler.loops import Loop, claim_due, loops
@@ -343,7 +344,7 @@ class House:
             "key": f"key-{next(self.keys)}",
             **changes,
         }
-        return await self.services.payments.start(StartPayment(**values))
+        return await self.services.starting.start(StartPayment(**values))
 
     def pay_sheet(self, started: Started, payer_open_id: str = "", *, confirm: bool = True) -> str:
         """The payer confirms (or closes) the pay sheet."""

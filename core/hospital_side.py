@@ -1,0 +1,218 @@
+"""Paid lines on their way into the HIS, and what follows from its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+
+from core.cases import Cases
+from core.evidence import Evidence
+from core.ledger import Account, TransferKind
+from core.messages import Messages
+from core.models import Confirmation, HisLock, Payment, PaymentLine
+from core.outside import Outside
+from core.payment_rows import PaymentRows
+from core.ports import MessageKind
+from core.returning import Returning
+from core.states import HOLDS_BILL, ConfirmationStatus, LineStatus, LockStatus
+from core.tenancy import scoped
+from core.transactions import transaction, violated
+
+WAIT_FOR_HOLDER = timedelta(seconds=10)
+"""How often a paid line looks again whether the bill it waits for is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalSide:
+    """Part of the caller's transaction, under the payment's lock."""
+
+    outside: Outside
+    steps: PaymentRows
+    returning: Returning
+    cases: Cases
+    messages: Messages
+
+    async def enter(self, payment: Payment, lines: Sequence[PaymentLine], *, now: datetime) -> None:
+        """Give each group of paid, waiting lines to the HIS, unless another line holds one of its bills.
+
+        Part of the caller's transaction, under the payment's lock.
+        """
+        for confirm_no, group in _groups(lines):
+            if any(line.status is not LineStatus.WAITING for line in group):
+                continue
+            holders = await self._holders(group)
+            if LineStatus.CONFIRMED in holders or LineStatus.REVERSING in holders:
+                for line in group:
+                    await self.steps.set_line(line, status=LineStatus.SURPLUS, reason_code="paid_elsewhere", due_at=now)
+                await self.steps.release_locks(payment, now, confirm_no=confirm_no)
+            elif holders or not await self._try_confirming(payment, confirm_no, group, now):
+                await self.steps.update_lines(group, due_at=now + WAIT_FOR_HOLDER)
+                # What the HIS holds for us would keep the other one from being booked; it is locked again if needed.
+                await self.steps.release_locks(payment, now, confirm_no=confirm_no)
+
+    async def _holders(self, group: Sequence[PaymentLine]) -> set[LineStatus]:
+        """The states of other payments' lines that hold a bill of this group."""
+        found: set[LineStatus] = set()
+        for line in group:
+            statuses = await (
+                scoped(line.institution_id)
+                .of(PaymentLine)
+                .filter(branch=line.branch, his_bill_id=line.his_bill_id, status__in=list(HOLDS_BILL))
+                .exclude(payment_id=line.payment_id)
+                .only("id", "status")
+            )
+            found.update(other.status for other in statuses)
+        return found
+
+    async def _try_confirming(
+        self, payment: Payment, confirm_no: str, group: Sequence[PaymentLine], now: datetime
+    ) -> bool:
+        """Make the confirmation and let the group hold its bills; False when somebody was faster."""
+        confirmation_id = self.outside.ids.uuid()
+        try:
+            async with transaction():
+                await Confirmation.create(
+                    id=confirmation_id,
+                    institution_id=payment.institution_id,
+                    payment_id=payment.id,
+                    site_id=payment.site_id,
+                    confirm_no=confirm_no,
+                    created_at=now,
+                    due_at=now,
+                )
+                for line in group:
+                    await (
+                        scoped(line.institution_id)
+                        .of(PaymentLine)
+                        .filter(id=line.id)
+                        .update(status=LineStatus.CONFIRMING, confirmation_id=confirmation_id, due_at=None)
+                    )
+        except IntegrityError as error:
+            if violated(error) != "payment_line_bill_once":
+                raise
+            return False
+        for line in group:
+            line.status = LineStatus.CONFIRMING
+            line.confirmation_id = confirmation_id
+        return True
+
+    async def _wake_waiting(self, lines: Iterable[PaymentLine], now: datetime) -> None:
+        """Somebody else's paid line may now enter, or knows that it is surplus."""
+        for line in lines:
+            await (
+                scoped(line.institution_id)
+                .of(PaymentLine)
+                .filter(
+                    branch=line.branch,
+                    his_bill_id=line.his_bill_id,
+                    status=LineStatus.WAITING,
+                    due_at__gt=now,
+                )
+                .update(due_at=now)
+            )
+
+    # ------------------------------------------------------------ what it answers
+
+    async def booking_came(
+        self, payment: Payment, confirmation: Confirmation, evidence: Evidence, event_id: UUID
+    ) -> None:
+        if evidence.proves is None:
+            return
+        status = ConfirmationStatus(evidence.proves)
+        if confirmation.status is not ConfirmationStatus.OPEN:
+            if confirmation.status is not status:
+                await self.cases.open(
+                    payment.institution_id,
+                    "hospital_contradicts_itself",
+                    confirmation.confirm_no,
+                    payment_id=payment.id,
+                    details={"was": confirmation.status.value, "now": status.value},
+                )
+                if status is ConfirmationStatus.CONFIRMED:
+                    await self.returning.stop_unsent(payment)
+            return
+        now = self.outside.clock.now()
+        await (
+            scoped(payment.institution_id)
+            .of(Confirmation)
+            .filter(id=confirmation.id)
+            .update(status=status, proof_id=event_id, due_at=None, relock_wanted=False)
+        )
+        await self.cases.settle(payment.institution_id, ("confirmation_outcome_unknown",), confirmation.confirm_no)
+        lines = [line for line in await self.steps.lines(payment) if line.confirmation_id == confirmation.id]
+        if status is ConfirmationStatus.CONFIRMED:
+            await self._confirmed(payment, confirmation, lines, evidence, event_id, now)
+        else:
+            for line in lines:
+                await self.steps.set_line(
+                    line,
+                    status=LineStatus.REJECTED,
+                    proof_id=event_id,
+                    reason_code=str(evidence.facts.get("code", ""))[:64],
+                    reason_text=str(evidence.facts.get("message", "")),
+                    due_at=now,
+                )
+            await self.steps.release_locks(payment, now, confirm_no=confirmation.confirm_no)
+        await self._wake_waiting(lines, now)
+
+    async def _confirmed(
+        self,
+        payment: Payment,
+        confirmation: Confirmation,
+        lines: Sequence[PaymentLine],
+        evidence: Evidence,
+        event_id: UUID,
+        now: datetime,
+    ) -> None:
+        receipts: dict[str, dict[str, str]] = evidence.facts.get("receipts", {})
+        for line in lines:
+            receipt = receipts.get(line.his_bill_id, {})
+            await self.steps.set_line(
+                line,
+                status=LineStatus.CONFIRMED,
+                proof_id=event_id,
+                receipt_no=receipt.get("receipt_no", "")[:128],
+                guide_text=receipt.get("guide_text", ""),
+                receipt_url=receipt.get("receipt_url", ""),
+                ebill_url=receipt.get("ebill_url", ""),
+            )
+            await self.steps.move(
+                payment,
+                line.id,
+                TransferKind.CONFIRMED,
+                Account.AWAITING_HIS,
+                Account.HIS_CONFIRMED,
+                line.amount_fen,
+            )
+        await (
+            scoped(payment.institution_id)
+            .of(HisLock)
+            .filter(
+                confirm_no=confirmation.confirm_no,
+                status__in=[LockStatus.HELD, LockStatus.UNKNOWN, LockStatus.RELEASING],
+            )
+            .update(status=LockStatus.CONSUMED, due_at=None)
+        )
+        await self.messages.enqueue(
+            payment,
+            MessageKind.PAID,
+            dedup_key=f"paid:{confirmation.confirm_no}",
+            values={
+                "order_no": payment.order_no,
+                "amount_fen": sum(line.amount_fen for line in lines),
+                "at": (payment.paid_at or now).isoformat(),
+                "guide_text": next((line.guide_text for line in lines if line.guide_text), ""),
+            },
+        )
+
+
+def _groups(lines: Sequence[PaymentLine]) -> list[tuple[str, list[PaymentLine]]]:
+    """Lines that the HIS books as one, in the order of their bills."""
+    groups: dict[str, list[PaymentLine]] = {}
+    for line in sorted(lines, key=lambda line: (line.branch, line.his_bill_id)):
+        groups.setdefault(line.confirm_no, []).append(line)
+    return list(groups.items())

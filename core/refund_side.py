@@ -1,0 +1,162 @@
+"""What follows from a channel's account of a refund."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from core.cases import Cases
+from core.evidence import Evidence
+from core.ledger import Account, TransferKind
+from core.messages import Messages
+from core.models import Payment, Refund, RefundLine
+from core.outside import Outside
+from core.payment_rows import PaymentRows
+from core.ports import MessageKind, RefundState
+from core.returning import Returning
+from core.states import LineStatus, RefundStatus
+from core.tenancy import scoped
+from core.transactions import rows
+
+DEAD_REFUND_PAUSE = timedelta(minutes=10)
+STUCK_REFUND_PAUSE = timedelta(hours=1)
+REFUND_CHAIN_MAX = 20
+REFUND_CASES = ("refund_stuck", "refund_blocked", "refund_outcome_unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class RefundSide:
+    """Part of the transaction of `apply`, under the payment's lock."""
+
+    outside: Outside
+    steps: PaymentRows
+    returning: Returning
+    cases: Cases
+    messages: Messages
+
+    async def evidence_came(self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID) -> None:
+        now = self.outside.clock.now()
+        if refund.status in {RefundStatus.REFUNDED, RefundStatus.DEAD}:
+            if evidence.proves is not None and evidence.proves != refund.status:
+                await self.cases.open(
+                    payment.institution_id, "refund_contradiction", refund.refund_no, payment_id=payment.id
+                )
+                await self.returning.stop_unsent(payment)
+            return
+        said_fen = int(evidence.facts.get("amount_fen") or 0)
+        if evidence.proves == RefundStatus.REFUNDED and said_fen != refund.amount_fen:
+            await self.cases.open(
+                payment.institution_id,
+                "refund_amount_differs",
+                refund.refund_no,
+                payment_id=payment.id,
+                details={"asked_fen": refund.amount_fen, "refunded_fen": said_fen},
+            )
+            return
+        number = str(evidence.facts.get("channel_refund_no") or refund.channel_refund_no)
+        if refund.status is RefundStatus.APPROVED:
+            refund = await self.steps.set_refund(refund, status=RefundStatus.SENDING)
+        if evidence.proves == RefundStatus.REFUNDED:
+            await self._refunded(payment, refund, evidence, event_id, number, now)
+        elif evidence.proves == RefundStatus.DEAD:
+            await self._dead(payment, refund, event_id, number, now)
+        elif evidence.facts.get("state") == RefundState.STUCK:
+            if refund.status is not RefundStatus.STUCK:
+                await self.steps.set_refund(
+                    refund,
+                    status=RefundStatus.STUCK,
+                    channel_refund_no=number,
+                    due_at=now + STUCK_REFUND_PAUSE,
+                )
+            await self.cases.open(payment.institution_id, "refund_stuck", refund.refund_no, payment_id=payment.id)
+        elif evidence.facts.get("state") == RefundState.PROCESSING and refund.status is RefundStatus.SENDING:
+            await self.steps.set_refund(refund, status=RefundStatus.PENDING, channel_refund_no=number)
+
+    async def _refunded(
+        self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID, number: str, now: datetime
+    ) -> None:
+        said_at = evidence.facts.get("refunded_at")
+        await self.steps.set_refund(
+            refund,
+            status=RefundStatus.REFUNDED,
+            proof_id=event_id,
+            channel_refund_no=number,
+            refunded_at=datetime.fromisoformat(said_at) if said_at else now,
+            due_at=None,
+        )
+        await rows(
+            "UPDATE payment SET refunded_fen = refunded_fen + $3 WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            refund.amount_fen,
+        )
+        await self.steps.move(
+            payment,
+            refund.id,
+            TransferKind.REFUNDED,
+            Account.REFUND_PAYABLE,
+            Account.CHANNEL_RECEIVABLE,
+            refund.amount_fen,
+        )
+        returned = await self.steps.lines_of_refund(payment, refund)
+        for line in returned:
+            if line.status is LineStatus.RETURNING:
+                await self.steps.set_line(line, status=LineStatus.RETURNED, due_at=None)
+        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
+        await self.messages.enqueue(
+            payment,
+            MessageKind.REFUND_ARRIVED,
+            dedup_key=f"refund_arrived:{refund.refund_no}",
+            values={"order_no": payment.order_no, "amount_fen": refund.amount_fen, "at": now.isoformat()},
+        )
+
+    async def _dead(self, payment: Payment, refund: Refund, event_id: UUID, number: str, now: datetime) -> None:
+        """This number will never refund: its reservation passes to a new one, and only one of the chain counts."""
+        await self.steps.set_refund(
+            refund, status=RefundStatus.DEAD, proof_id=event_id, channel_refund_no=number, due_at=None
+        )
+        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
+        await rows(
+            "UPDATE payment SET refund_reserved_fen = refund_reserved_fen - $3"
+            " WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            refund.amount_fen,
+        )
+        chain = 1
+        previous: Refund | None = refund
+        while previous is not None and previous.replaces_id is not None:
+            chain += 1
+            previous = await scoped(payment.institution_id).of(Refund).get_or_none(id=previous.replaces_id)
+        if chain >= REFUND_CHAIN_MAX:
+            await self.cases.open(
+                payment.institution_id, "refund_never_succeeds", payment.order_no, payment_id=payment.id
+            )
+            return
+        successor = await self.returning.new_refund(
+            payment,
+            refund.amount_fen,
+            cause=refund.cause,
+            due_at=now + DEAD_REFUND_PAUSE * chain,
+            replaces=refund,
+        )
+        for part in await scoped(payment.institution_id).of(RefundLine).filter(refund_id=refund.id).order_by("id"):
+            await RefundLine.create(
+                id=self.outside.ids.uuid(),
+                institution_id=payment.institution_id,
+                payment_id=payment.id,
+                refund_id=successor.id,
+                line_id=part.line_id,
+                amount_fen=part.amount_fen,
+            )
+
+    async def of_nobody(self, payment: Payment, evidence: Evidence) -> None:
+        """A refund that is not ours, made in the channel's console: recorded, and looked at by a person."""
+        await self.cases.open(
+            payment.institution_id,
+            "external_refund",
+            evidence.refund_no,
+            payment_id=payment.id,
+            details=dict(evidence.facts),
+        )

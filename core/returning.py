@@ -1,0 +1,131 @@
+"""Deciding that money goes back: the refund's row, its reservation, and what the payer is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from core.cases import Cases
+from core.ledger import Account, TransferKind
+from core.messages import Messages
+from core.models import Payment, PaymentLine, Refund, RefundLine
+from core.money import Fen
+from core.outside import Outside
+from core.payment_rows import PaymentRows
+from core.ports import MessageKind
+from core.states import LineStatus, RefundStatus
+from core.tenancy import scoped
+from core.transactions import atomically, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    outside: Outside
+    steps: PaymentRows
+    cases: Cases
+    messages: Messages
+
+    async def return_lines(self, payment_id: UUID, institution_id: UUID, *, held_too: bool = False) -> Refund | None:
+        """One refund for all lines of a payment that must go back now; None when there are none (any more).
+
+        `held_too`: the time for staff to decide about a wrong amount is over.
+        """
+        return await atomically(lambda: self._return_lines(payment_id, institution_id, held_too))
+
+    async def _return_lines(self, payment_id: UUID, institution_id: UUID, held_too: bool) -> Refund | None:
+        payment = await scoped(institution_id).of(Payment).select_for_update(no_key=True).get(id=payment_id)
+        now = self.outside.clock.now()
+        lines = await self.steps.lines(payment)
+        back = [
+            line
+            for line in lines
+            if line.status in {LineStatus.REJECTED, LineStatus.SURPLUS} or (line.status is LineStatus.HELD and held_too)
+        ]
+        if not back:
+            return None
+        whole = back[0].status is LineStatus.HELD
+        amount = payment.paid_fen if whole else Fen(sum(line.amount_fen for line in back))
+        if amount == 0:
+            for line in back:
+                await self.steps.set_line(line, status=LineStatus.RETURNING, due_at=None)
+                await self.steps.set_line(line, status=LineStatus.RETURNED, due_at=None)
+            await self._tell_returned(payment, back, amount, back[0].confirm_no, now)
+            return None
+        refund = await self.new_refund(payment, amount, cause=back[0].reason_code or back[0].status.value, due_at=now)
+        for line in back:
+            await RefundLine.create(
+                id=self.outside.ids.uuid(),
+                institution_id=institution_id,
+                payment_id=payment.id,
+                refund_id=refund.id,
+                line_id=line.id,
+                amount_fen=line.amount_fen,
+            )
+            if not whole:
+                await self.steps.move(
+                    payment,
+                    line.id,
+                    TransferKind.RETURN_DECIDED,
+                    Account.AWAITING_HIS,
+                    Account.REFUND_PAYABLE,
+                    line.amount_fen,
+                )
+            await self.steps.set_line(line, status=LineStatus.RETURNING, due_at=None)
+        if whole:
+            await self.steps.move(
+                payment, payment.id, TransferKind.RETURN_DECIDED, Account.HELD, Account.REFUND_PAYABLE, amount
+            )
+            await self.cases.settle(institution_id, ("wrong_amount",), payment.order_no)
+        await self._tell_returned(payment, back, amount, refund.refund_no, now)
+        return refund
+
+    async def _tell_returned(
+        self, payment: Payment, lines: Sequence[PaymentLine], amount: Fen, number: str, now: datetime
+    ) -> None:
+        await self.messages.enqueue(
+            payment,
+            MessageKind.REFUSED_RETURNED,
+            dedup_key=f"returned:{number}",
+            values={
+                "order_no": payment.order_no,
+                "amount_fen": amount,
+                "at": now.isoformat(),
+                "reason_code": lines[0].reason_code,
+            },
+        )
+
+    async def new_refund(
+        self, payment: Payment, amount: Fen, *, cause: str, due_at: datetime, replaces: Refund | None = None
+    ) -> Refund:
+        """The refund's row and, in one UPDATE that the database bounds, its reservation."""
+        refund = await Refund.create(
+            id=self.outside.ids.uuid(),
+            institution_id=payment.institution_id,
+            payment_id=payment.id,
+            refund_no=self.outside.ids.refund_no(),
+            cause=cause[:32],
+            status=RefundStatus.APPROVED,
+            amount_fen=amount,
+            replaces_id=replaces.id if replaces else None,
+            created_at=self.outside.clock.now(),
+            due_at=due_at,
+        )
+        await rows(
+            "UPDATE payment SET refund_reserved_fen = refund_reserved_fen + $3"
+            " WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            amount,
+        )
+        return refund
+
+    async def stop_unsent(self, payment: Payment) -> None:
+        """What was believed about this payment is in doubt: money that has not left waits for a person."""
+        await (
+            scoped(payment.institution_id)
+            .of(Refund)
+            .filter(payment_id=payment.id, status=RefundStatus.APPROVED, sends_started=0)
+            .update(due_at=None)
+        )
