@@ -22,22 +22,42 @@ class GuessLimit:
     per: timedelta
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """How many guesses are left, and whether this one had been counted before."""
+
+    left: int
+    is_repeated: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Guesses:
     outside: Outside
 
-    async def count(self, institution_id: UUID, *, subject: str, actor: str, limit: GuessLimit) -> int:
+    async def count(
+        self, institution_id: UUID, *, subject: str, actor: str, limit: GuessLimit, tried: str = ""
+    ) -> Counted:
         """Count one before it is compared, so that many at once are no more than one after the other.
 
-        Returns how many are left. Raises FactorLocked; a guess in the pause does not lengthen it.
+        With `tried`, a digest of who compares what with what, the same again is the same guess: who taps twice, or
+        whose request is repeated while the HIS is slow, learns nothing new and loses no guess. Only the last one is
+        known: an older one counts again.
+
+        Raises FactorLocked; a guess in the pause does not lengthen it.
         """
         now = self.outside.clock.now()
         (row,) = await rows(
-            "INSERT INTO guess (id, institution_id, subject, actor, count, since) VALUES ($1, $2, $3, $4, 1, $5)"
+            "INSERT INTO guess (id, institution_id, subject, actor, count, since, tried, repeats)"
+            " VALUES ($1, $2, $3, $4, 1, $5, $8, 0)"
             " ON CONFLICT ON CONSTRAINT guess_once DO UPDATE SET"
-            " count = CASE WHEN guess.since <= $6 THEN 1 ELSE least(guess.count, $7) + 1 END,"
-            " since = CASE WHEN guess.since <= $6 OR guess.count < $7 THEN excluded.since ELSE guess.since END"
-            " RETURNING count, since",
+            " count = CASE WHEN guess.since <= $6 THEN 1"
+            "  WHEN excluded.tried <> '' AND guess.tried = excluded.tried THEN guess.count"
+            "  ELSE least(guess.count, $7) + 1 END,"
+            " repeats = CASE WHEN guess.since > $6 AND excluded.tried <> '' AND guess.tried = excluded.tried"
+            "  THEN guess.repeats + 1 ELSE 0 END,"
+            " since = CASE WHEN guess.since <= $6 OR guess.count < $7 THEN excluded.since ELSE guess.since END,"
+            " tried = excluded.tried"
+            " RETURNING count, since, repeats",
             self.outside.ids.uuid(),
             institution_id,
             subject,
@@ -45,10 +65,11 @@ class Guesses:
             now,
             now - limit.per,
             limit.most,
+            tried,
         )
         if row["count"] > limit.most:
             raise FactorLocked(minutes=_minutes(row["since"] + limit.per - now))
-        return limit.most - int(row["count"])
+        return Counted(left=limit.most - int(row["count"]), is_repeated=row["repeats"] > 0)
 
     async def check(self, institution_id: UUID, *, subject: str, actor: str, limit: GuessLimit) -> None:
         """Raises FactorLocked in the pause; counts nothing."""

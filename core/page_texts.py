@@ -264,6 +264,10 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "en": "The time for this payment is over and its result is being checked; this page updates by itself."
         " If you have not paid, you can pay again in a moment.",
     },
+    "sheet_closing": {
+        "zh": "正在取消这次付款，请稍等，页面会自己更新。",
+        "en": "This payment is being cancelled. Please wait; this page updates by itself.",
+    },
     "cancel_button": {"zh": "取消这次付款", "en": "Cancel this payment"},
     "confirming_text": {
         "zh": "钱已经付了，正在等医院入账。请勿重复支付。页面会自己更新。",

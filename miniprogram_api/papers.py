@@ -63,7 +63,7 @@ def blueprint(room: Room) -> Blueprint:
         session = await room.asks(request)
         factor = read(FactorBody, request).factor
         payer = await room.auth.payer(session)
-        # The same digits again, while the HIS is silent, are the same guess.
+        # The same digits again, while the HIS is silent, are the same question; as a guess they count once anyway.
         key = ("factor", payer.id, token, factor)
         return await _answer(room, request, session, key, lambda: prove(payer, token, factor))
 

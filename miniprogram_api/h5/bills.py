@@ -13,6 +13,7 @@ from sanic import Blueprint
 from sanic.response import HTTPResponse, redirect
 
 from core.errors import BillNotPayable, HospitalUnavailable, NotFound, PatientNotBound, PlatformUnavailable
+from core.models import Payment
 from core.patients import BoundPatient
 from core.states import PaymentStatus
 from miniprogram_api import views
@@ -205,7 +206,14 @@ async def own_payment(pages: Pages, visit: Visit, order_no: str) -> dict[str, An
     lines = await services.payments.lines(payment)
     return {
         **views.payment(payment, lines, visit.look.language),
-        "is_begun": payment.status is PaymentStatus.CREATED,  # its pay sheet is still to come
+        "without_sheet": _without_sheet(payment),
         "sheet": services.payments.pay_sheet(payment),
         "patient_name": await services.patients.masked_name(visit.profile.id, payment.patient_id),
     }
+
+
+def _without_sheet(payment: Payment) -> str:
+    """The key of the text for an open payment that has no pay sheet: no longer, or not yet."""
+    if payment.close_wanted:
+        return "sheet_closing"
+    return "sheet_preparing" if payment.status is PaymentStatus.CREATED else "sheet_over"

@@ -180,8 +180,8 @@ async def papers(it: Gallery) -> None:
     await it.see("paper-with-others", await web.get(f"/p/{token}"))
     thief = await it.person("路人", "19900000098")
     page = await thief.submit(await thief.get(f"/p/{token}"), "/consent")
-    for _ in range(5):
-        page = await thief.submit(page, "/factor", factor="9999")
+    for number in range(5):
+        page = await thief.submit(page, "/factor", factor=f"999{number}")
     await it.see("paper-locked", await thief.submit(page, "/factor", factor="0001"), status=429)
     person = house.his.patients[LABOURER]
     house.his.patients[LABOURER] = replace(person, phones=(), identifiers=())

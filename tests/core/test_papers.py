@@ -78,6 +78,18 @@ async def a_stranger(house: House, *, agreed: bool = True) -> Payer:
     return payer
 
 
+def wrong(number: int) -> str:
+    """Other digits for each number up to 999; nobody's phone or document ends with them."""
+    return f"9{number:03d}"
+
+
+async def counts(house: House) -> list[int]:
+    """Of one payer at one paper, of this payer at all papers, of all at this paper."""
+    rows = [await Guess.get(subject__not="", actor__not=""), await Guess.get(subject=""), await Guess.get(actor="")]
+    assert {row.institution_id for row in rows} == {house.institution_id}
+    return [row.count for row in rows]
+
+
 async def said(work: Any) -> RequestError:
     """The refusal that this ends with."""
     try:
@@ -397,7 +409,7 @@ async def test_five_wrong_guesses_lock_and_the_right_one_is_then_refused_too(hou
     paper, stranger = await a_paper(house), await a_stranger(house)
     prove = house.services.papers.prove
     for left in (4, 3, 2, 1, 0):
-        assert (await said(prove(paper, stranger, WRONG))).values == {"left": left}
+        assert (await said(prove(paper, stranger, wrong(left)))).values == {"left": left}
     locked = await said(prove(paper, stranger, PHONE_TAIL))
     assert (locked.code, locked.values) == ("factor_locked", {"minutes": 15})
     house.clock.advance(timedelta(minutes=15) - timedelta(seconds=1))
@@ -424,7 +436,7 @@ async def test_counting_alone_lets_exactly_the_limit_through(house: House) -> No
 
     async def one() -> int | None:
         try:
-            return await guesses.count(house.institution_id, subject="s", actor="a", limit=limit)
+            return (await guesses.count(house.institution_id, subject="s", actor="a", limit=limit)).left
         except FactorLocked:
             return None
 
@@ -432,10 +444,69 @@ async def test_counting_alone_lets_exactly_the_limit_through(house: House) -> No
     assert sorted(left for left in found if left is not None) == list(range(7))
 
 
+async def test_the_same_wrong_digits_again_are_the_same_guess(house: House) -> None:
+    paper, stranger = await a_paper(house), await a_stranger(house)
+    fresh = type(house.services).on(house.services.outside)
+    for services in (house.services, house.services, fresh, house.services):
+        for factor in (WRONG, " ９９99 "):
+            assert (await said(services.papers.prove(paper, stranger, factor))).values == {"left": 4}
+    assert await counts(house) == [1, 1, 1]
+    assert (await said(fresh.papers.prove(paper, stranger, wrong(1)))).values == {"left": 3}
+    assert await counts(house) == [2, 2, 2]
+
+
+async def test_the_same_wrong_digits_twenty_times_at_once_are_one_guess(house: House) -> None:
+    paper, stranger = await a_paper(house), await a_stranger(house)
+    programs = [house.services, type(house.services).on(house.services.outside)]
+    asked = [said(programs[number % 2].papers.prove(paper, stranger, WRONG)) for number in range(20)]
+    found = await asyncio.gather(*asked)
+    assert {error.values["left"] for error in found if isinstance(error, FactorWrong)} == {4}
+    assert all(isinstance(error, FactorWrong | HospitalUnavailable) for error in found)
+    assert await counts(house) == [1, 1, 1]
+
+
+async def test_digits_that_take_turns_are_a_guess_each(house: House) -> None:
+    paper, stranger = await a_paper(house), await a_stranger(house)
+    for left, factor in zip((4, 3, 2, 1), (wrong(1), wrong(2)) * 2, strict=True):
+        assert (await said(house.services.papers.prove(paper, stranger, factor))).values == {"left": left}
+    assert await counts(house) == [4, 4, 4]
+
+
+async def test_the_last_guess_again_neither_locks_nor_lengthens_the_pause(house: House) -> None:
+    paper, stranger = await a_paper(house), await a_stranger(house)
+    prove = house.services.papers.prove
+    for number in range(5):
+        await said(prove(paper, stranger, wrong(number)))
+    house.clock.advance(timedelta(minutes=14))
+    assert (await said(prove(paper, stranger, wrong(4)))).values == {"left": 0}
+    assert (await said(prove(paper, stranger, wrong(5)))).values == {"minutes": 1}
+    house.clock.advance(timedelta(minutes=1))
+    await prove(paper, stranger, PHONE_TAIL)
+
+
+async def test_two_strangers_with_the_same_digits_are_two_guesses_at_the_paper(house: House) -> None:
+    paper, stranger = await a_paper(house), await a_stranger(house)
+    another = await agreeing(house, await house.payer("另一人", "19900000098"))
+    for payer in (stranger, another):
+        assert isinstance(await said(house.services.papers.prove(paper, payer, WRONG)), FactorWrong)
+    assert (await Guess.get(actor="")).count == 2
+
+
+async def test_the_right_digits_twenty_times_at_once_open_the_paper_and_leave_no_count(house: House) -> None:
+    paper, stranger = await a_paper(house), await a_stranger(house)
+    await said(house.services.papers.prove(paper, stranger, WRONG))
+    asked = [house.services.papers.prove(paper, stranger, PHONE_TAIL) for _ in range(20)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    opened = [each for each in found if isinstance(each, UUID)]
+    assert len(set(opened)) == 1
+    assert all(isinstance(each, UUID | HospitalUnavailable) for each in found)
+    assert [(await Guess.get(subject="")).count, (await Guess.get(actor="")).count] == [1, 1]
+
+
 async def test_a_new_program_knows_what_was_guessed_before(house: House) -> None:
     paper, stranger = await a_paper(house), await a_stranger(house)
-    for _ in range(5):
-        await said(house.services.papers.prove(paper, stranger, WRONG))
+    for number in range(5):
+        await said(house.services.papers.prove(paper, stranger, wrong(number)))
     fresh = type(house.services).on(house.services.outside)
     assert isinstance(await said(fresh.papers.prove(paper, stranger, PHONE_TAIL)), FactorLocked)
 
@@ -444,10 +515,12 @@ async def test_one_payer_cannot_go_from_paper_to_paper(house: House) -> None:
     stranger = await a_stranger(house)
     for _ in range(GUESSES_OF_PAYER.most // 4):
         paper = await a_paper(house)
-        for _ in range(4):
-            assert isinstance(await said(house.services.papers.prove(paper, stranger, WRONG)), FactorWrong)
-    locked = await said(house.services.papers.prove(await a_paper(house), stranger, PHONE_TAIL))
-    assert locked.values == {"minutes": 24 * 60}
+        for number in range(4):
+            assert isinstance(await said(house.services.papers.prove(paper, stranger, wrong(number))), FactorWrong)
+    last = await a_paper(house)
+    for _ in range(3):  # the same again comes no further
+        locked = await said(house.services.papers.prove(last, stranger, PHONE_TAIL))
+        assert locked.values == {"minutes": 24 * 60}
 
 
 async def test_many_strangers_cannot_share_a_paper_and_its_family_is_not_locked_out(house: House) -> None:
@@ -455,10 +528,11 @@ async def test_many_strangers_cannot_share_a_paper_and_its_family_is_not_locked_
     patient = await house.bound(family)
     for number in range(GUESSES_AT_PAPER.most // 5):
         stranger = await agreeing(house, await house.payer("人", f"198{number:08d}"))
-        for _ in range(5):
-            assert isinstance(await said(house.services.papers.prove(paper, stranger, WRONG)), FactorWrong)
+        for guess in range(5):  # each the same five
+            assert isinstance(await said(house.services.papers.prove(paper, stranger, wrong(guess))), FactorWrong)
     late = await a_stranger(house)
-    assert isinstance(await said(house.services.papers.prove(paper, late, PHONE_TAIL)), FactorLocked)
+    for _ in range(3):
+        assert isinstance(await said(house.services.papers.prove(paper, late, PHONE_TAIL)), FactorLocked)
     assert (await house.services.papers.look(paper, family)).patient_id == patient
     other = await a_paper(house)
     await house.services.papers.prove(other, late, PHONE_TAIL)

@@ -89,6 +89,19 @@ async def test_cancelled_is_not_charged_and_can_be_paid_again(house: House, web:
     assert web.confirms(again) == "paid"
 
 
+async def test_a_payment_that_the_channel_has_not_yet_closed_is_being_cancelled(house: House, web: Web) -> None:
+    _, page = await opened(house, web)
+    paying = await web.begins(page)
+    house.faults.rate("wechatpay.not_reached", 1.0)
+    closing = await web.submit(paying, "/cancel")
+    assert "正在取消这次付款" in closing.text
+    assert "时间到了" not in closing.text
+    assert "sheet" not in closing.read.data
+    house.faults.clear()
+    await house.settle(within=timedelta(minutes=10))
+    assert "没有付款，没有扣款" in (await web.get(paying.path)).text
+
+
 async def test_how_it_stands_is_asked_by_a_script(house: House, web: Web) -> None:
     _, page = await opened(house, web)
     paying = await web.begins(page)
