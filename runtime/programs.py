@@ -33,6 +33,7 @@ from runtime.settings import Settings
 from runtime.sockets import listen
 from runtime.supervisor import Ready
 from scheduler import worker as scheduler_worker
+from scheduler.jobs import seals
 from scheduler.loops import Loop, loops
 from wire.http import HttpClient, Transport
 
@@ -228,6 +229,7 @@ async def worker(settings: Settings, stopping: asyncio.Event, *, programs: int =
                     name="loops",
                 ),
                 asyncio.create_task(housekeeping(services), name="housekeeping"),
+                asyncio.create_task(seals.run(services), name="seals"),
             ]
             log.info("working", extra={"fields": {"program": services.outside.program}})
             if ready is not None:
