@@ -31,7 +31,7 @@ from core.ports import (
     Unverified,
 )
 from core.services import Services
-from core.states import LineStatus, PaymentStatus, ProofKind
+from core.states import CaseStatus, LineStatus, PaymentStatus, ProofKind
 from core.tenancy import across_institutions, scoped
 from runtime.database import database
 from scheduler.loops import claim_due, loops
@@ -228,6 +228,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.returning.stop_unsent(payment)
     account = await services.institutions.merchant(here, house.merchant_account_id)
     await services.payments.misconfigured(account, ConfigurationError("a key is missing"))
+    await services.cases.settle(here, ("channel_misconfigured",), account.merchant_no)
     assert [row.order_no for row in await services.payments.paid_list(payer.id, here, [patient])] == [merged.order_no]
     with pytest.raises(RequestError):
         await house.start(payer, patient, bill)
@@ -243,7 +244,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.applier.apply(
         refund_evidence(external, merged.order_no, source="wechatpay", proof=ProofKind.VERIFIED_NOTICE)
     )
-    (case,) = await look(StaffCase)
+    (case,) = await look(StaffCase, status=CaseStatus.OPEN)
     await services.cases.settle(here, ("external_refund",), case.subject)
 
     # ended at the window
