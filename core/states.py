@@ -90,6 +90,14 @@ class CaseStatus(StrEnum):
     CLOSED = "closed"
 
 
+class DecisionStatus(StrEnum):
+    """What takes two people."""
+
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    DECLINED = "declined"
+
+
 Table = Mapping[StrEnum, frozenset[StrEnum]]
 
 
@@ -159,6 +167,8 @@ LOCK_TRANSITIONS = _table(
 
 MESSAGE_TRANSITIONS = _table("queued: sent refused unknown skipped", MessageStatus)
 
+DECISION_TRANSITIONS = _table("proposed: approved declined", DecisionStatus)
+
 TRANSITIONS: Mapping[str, tuple[Table, type[StrEnum]]] = {
     "payment": (PAYMENT_TRANSITIONS, PaymentStatus),
     "payment_line": (LINE_TRANSITIONS, LineStatus),
@@ -166,6 +176,7 @@ TRANSITIONS: Mapping[str, tuple[Table, type[StrEnum]]] = {
     "confirmation": (CONFIRMATION_TRANSITIONS, ConfirmationStatus),
     "his_lock": (LOCK_TRANSITIONS, LockStatus),
     "message": (MESSAGE_TRANSITIONS, MessageStatus),
+    "decision": (DECISION_TRANSITIONS, DecisionStatus),
 }
 """Table name in the database → (transition table, enum)."""
 

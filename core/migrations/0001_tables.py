@@ -8,6 +8,7 @@ from tortoise.migrations import operations as ops
 from core.states import (
     CaseStatus,
     ConfirmationStatus,
+    DecisionStatus,
     InboundStatus,
     LineStatus,
     LockStatus,
@@ -21,6 +22,25 @@ class Migration(migrations.Migration):
     initial = True
 
     operations = [
+        ops.CreateModel(
+            name="AuditEntry",
+            fields=[
+                ("id", fields.UUIDField(primary_key=True, unique=True, db_index=True)),
+                ("institution_id", fields.UUIDField()),
+                ("staff_id", fields.UUIDField()),
+                ("action", fields.CharField(max_length=48)),
+                ("subject", fields.CharField(max_length=128)),
+                ("details", fields.JSONField(default=dict, encoder=JSON_DUMPS, decoder=loads)),
+                ("at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "audit_entry",
+                "app": "core",
+                "pk_attr": "id",
+                "table_description": "What a member of staff did. Rows are only ever added.",
+            },
+            bases=["Model"],
+        ),
         ops.CreateModel(
             name="Binding",
             fields=[
@@ -114,6 +134,38 @@ class Migration(migrations.Migration):
                 "app": "core",
                 "pk_attr": "id",
                 "table_description": "A payer agreed to a notice: which, of what version, when and in which way. Withdrawn, it stays as a record.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
+            name="Decision",
+            fields=[
+                ("id", fields.UUIDField(primary_key=True, unique=True, db_index=True)),
+                ("institution_id", fields.UUIDField()),
+                ("kind", fields.CharField(max_length=32)),
+                ("payment_id", fields.UUIDField()),
+                ("refund_id", fields.UUIDField(null=True)),
+                ("confirmation_id", fields.UUIDField(null=True)),
+                ("case_id", fields.UUIDField(null=True)),
+                ("proposal", fields.JSONField(default=dict, encoder=JSON_DUMPS, decoder=loads)),
+                ("document_enc", fields.TextField(default="", unique=False)),
+                ("document_digest", fields.CharField(default="", max_length=64)),
+                (
+                    "status",
+                    fields.CharEnumField(
+                        default=DecisionStatus.PROPOSED, description="status", enum_type=DecisionStatus, max_length=20
+                    ),
+                ),
+                ("proposed_by", fields.UUIDField()),
+                ("proposed_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+                ("decided_by", fields.UUIDField(null=True)),
+                ("decided_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "decision",
+                "app": "core",
+                "pk_attr": "id",
+                "table_description": "Something that one person proposes and another one decides, with the document that speaks for it.",
             },
             bases=["Model"],
         ),
@@ -473,6 +525,7 @@ class Migration(migrations.Migration):
                 ("paid_fen", fields.BigIntField(default=0)),
                 ("refunded_fen", fields.BigIntField(default=0)),
                 ("refund_reserved_fen", fields.BigIntField(default=0)),
+                ("external_refunded_fen", fields.BigIntField(default=0)),
                 (
                     "status",
                     fields.CharEnumField(
@@ -554,6 +607,8 @@ class Migration(migrations.Migration):
                 ("guide_text", fields.TextField(default="", unique=False)),
                 ("receipt_url", fields.TextField(default="", unique=False)),
                 ("ebill_url", fields.TextField(default="", unique=False)),
+                ("refunded_fen", fields.BigIntField(default=0)),
+                ("paid_out_fen", fields.BigIntField(default=0)),
                 ("reason_code", fields.CharField(default="", max_length=64)),
                 ("reason_text", fields.TextField(default="", unique=False)),
             ],
@@ -636,6 +691,15 @@ class Migration(migrations.Migration):
                 ("payment_id", fields.UUIDField()),
                 ("refund_no", fields.CharField(unique=True, max_length=32)),
                 ("cause", fields.CharField(max_length=32)),
+                ("origin", fields.CharField(default="automatic", max_length=16)),
+                ("requested_by", fields.UUIDField(null=True)),
+                ("decided_by", fields.UUIDField(null=True)),
+                ("decided_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
+                ("red_receipt_no", fields.CharField(default="", max_length=128)),
+                ("his_proof_id", fields.UUIDField(null=True)),
+                ("his_sends_started", fields.IntField(default=0)),
+                ("his_sends_unreached", fields.IntField(default=0)),
+                ("his_last_sent_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 (
                     "status",
                     fields.CharEnumField(
@@ -670,6 +734,8 @@ class Migration(migrations.Migration):
                 ("refund_id", fields.UUIDField()),
                 ("line_id", fields.UUIDField()),
                 ("amount_fen", fields.BigIntField()),
+                ("his_items", fields.JSONField(default=list, encoder=JSON_DUMPS, decoder=loads)),
+                ("reversed_fen", fields.BigIntField(default=0)),
             ],
             options={
                 "table": "refund_line",
@@ -704,6 +770,26 @@ class Migration(migrations.Migration):
             bases=["Model"],
         ),
         ops.CreateModel(
+            name="Staff",
+            fields=[
+                ("id", fields.UUIDField(primary_key=True, unique=True, db_index=True)),
+                ("institution_id", fields.UUIDField()),
+                ("code", fields.CharField(max_length=64)),
+                ("name_enc", fields.TextField(default="", unique=False)),
+                ("roles", fields.JSONField(default=list, encoder=JSON_DUMPS, decoder=loads)),
+                ("token_lookup", fields.CharField(default="", max_length=64)),
+                ("is_active", fields.BooleanField(default=True)),
+                ("created_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={
+                "table": "staff",
+                "app": "core",
+                "pk_attr": "id",
+                "table_description": "A person of the hospital or of the operating company, with what he may do at this institution.",
+            },
+            bases=["Model"],
+        ),
+        ops.CreateModel(
             name="StaffCase",
             fields=[
                 ("id", fields.UUIDField(primary_key=True, unique=True, db_index=True)),
@@ -721,6 +807,8 @@ class Migration(migrations.Migration):
                 ("opened_at", fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ("closed_at", fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ("closed_reason", fields.CharField(default="", max_length=64)),
+                ("closed_by", fields.UUIDField(null=True)),
+                ("note", fields.TextField(default="", unique=False)),
             ],
             options={
                 "table": "staff_case",

@@ -16,6 +16,8 @@ PARENTS = [
     "his_lock",
     "refund",
     "consent",
+    "staff",
+    "staff_case",
 ]
 
 CHILDREN = {
@@ -53,14 +55,29 @@ CHILDREN = {
     "raw_body": [],
     "confirmation": [("payment_id", "payment"), ("site_id", "hospital_site")],
     "his_lock": [("payment_id", "payment"), ("site_id", "hospital_site")],
-    "refund": [("payment_id", "payment"), ("replaces_id", "refund")],
+    "refund": [
+        ("payment_id", "payment"),
+        ("replaces_id", "refund"),
+        ("requested_by", "staff"),
+        ("decided_by", "staff"),
+    ],
     "refund_line": [("refund_id", "refund"), ("line_id", "payment_line"), ("payment_id", "payment")],
     "transfer": [("payment_id", "payment")],
     "seal": [],
     "inbound": [],
-    "staff_case": [("payment_id", "payment")],
+    "staff_case": [("payment_id", "payment"), ("closed_by", "staff")],
     "message": [("payer_id", "payer"), ("payment_id", "payment"), ("chat_account_id", "chat_account")],
     "idempotency_record": [("payment_id", "payment")],
+    "staff": [],
+    "audit_entry": [("staff_id", "staff")],
+    "decision": [
+        ("payment_id", "payment"),
+        ("refund_id", "refund"),
+        ("confirmation_id", "confirmation"),
+        ("case_id", "staff_case"),
+        ("proposed_by", "staff"),
+        ("decided_by", "staff"),
+    ],
 }
 
 PARTS = {"payment_line", "confirmation", "refund"}
@@ -92,6 +109,7 @@ STATES = {
         " reversing_at_his>declined sending>pending sending>refunded sending>stuck sending>dead pending>refunded"
         " pending>stuck pending>dead stuck>sending stuck>refunded stuck>dead",
     ),
+    "decision": ("proposed", "proposed>approved proposed>declined"),
     "message": ("queued", "queued>sent queued>refused queued>unknown queued>skipped"),
 }
 
@@ -159,7 +177,7 @@ def only_growing() -> list[str]:
         END $$
         """
     ]
-    for table in ("payment_event", "transfer", "seal"):
+    for table in ("payment_event", "transfer", "seal", "audit_entry"):
         statements += [
             f"CREATE TRIGGER {table}_only_grows BEFORE UPDATE OR DELETE ON {table}"
             " FOR EACH ROW EXECUTE FUNCTION refuse_change()",
@@ -176,7 +194,7 @@ PROOFS = [
     "ALTER TABLE payment_event ADD CONSTRAINT payment_event_proves CHECK (proves IS NULL"
     " OR (refund_id IS NULL AND confirmation_id IS NULL AND proves IN ('paid', 'closed', 'failed'))"
     " OR (confirmation_id IS NOT NULL AND proves IN ('confirmed', 'rejected'))"
-    " OR (refund_id IS NOT NULL AND proves IN ('refunded', 'dead')))",
+    " OR (refund_id IS NOT NULL AND proves IN ('refunded', 'dead', 'reversed', 'kept')))",
     "ALTER TABLE payment_event ADD CONSTRAINT payment_event_once UNIQUE (payment_id, digest)",
     "ALTER TABLE payment_event ADD CONSTRAINT payment_event_of_payment UNIQUE (payment_id, proves, id)",
     "ALTER TABLE payment_event ADD CONSTRAINT payment_event_of_confirmation UNIQUE (confirmation_id, proves, id)",
@@ -188,6 +206,22 @@ PROOFS = [
     "ALTER TABLE confirmation ADD CONSTRAINT confirmation_proof FOREIGN KEY (id, status, proof_id)"
     " REFERENCES payment_event (confirmation_id, proves, id)",
     "ALTER TABLE refund ADD CONSTRAINT refund_end_needs_proof CHECK (status NOT IN ('refunded', 'dead') OR proof_id IS NOT NULL)",
+    "ALTER TABLE refund ADD COLUMN his_proved VARCHAR(20) GENERATED ALWAYS AS"
+    " (CASE WHEN his_proof_id IS NULL THEN NULL WHEN status = 'declined' THEN 'kept' ELSE 'reversed' END) STORED",
+    "ALTER TABLE refund ADD CONSTRAINT refund_his_proof FOREIGN KEY (id, his_proved, his_proof_id)"
+    " REFERENCES payment_event (refund_id, proves, id)",
+    # What the HIS has booked goes back only when it has proven that it took the booking back, or its red receipt says so.
+    "ALTER TABLE refund ADD CONSTRAINT refund_his_first CHECK (origin = 'automatic' OR replaces_id IS NOT NULL"
+    " OR status IN ('requested', 'declined', 'approved', 'reversing_at_his') OR his_proof_id IS NOT NULL)",
+    "ALTER TABLE refund ADD CONSTRAINT refund_origin CHECK (origin IN ('automatic', 'staff', 'hospital'))",
+    "ALTER TABLE refund ADD CONSTRAINT refund_two_people CHECK (status = 'declined' OR decided_by IS NULL OR requested_by IS NULL"
+    " OR decided_by <> requested_by)",
+    "CREATE UNIQUE INDEX refund_red_receipt_once ON refund (institution_id, payment_id, red_receipt_no)"
+    " WHERE red_receipt_no <> '' AND replaces_id IS NULL",
+    "ALTER TABLE decision ADD CONSTRAINT decision_two_people CHECK (status = 'declined' OR decided_by <> proposed_by)",
+    "ALTER TABLE decision ADD CONSTRAINT decision_decided CHECK ((status = 'proposed') = (decided_by IS NULL))",
+    "CREATE UNIQUE INDEX decision_open_once ON decision (institution_id, kind, payment_id,"
+    " COALESCE(refund_id, confirmation_id, payment_id)) WHERE status = 'proposed'",
     "ALTER TABLE refund ADD CONSTRAINT refund_proof FOREIGN KEY (id, status, proof_id)"
     " REFERENCES payment_event (refund_id, proves, id)",
     "ALTER TABLE payment_line ADD COLUMN proved_status VARCHAR(20)"
@@ -219,7 +253,10 @@ MONEY = [
     "ALTER TABLE payment ADD CONSTRAINT payment_amounts CHECK (asked_fen >= 0 AND paid_fen >= 0 AND refunded_fen >= 0)",
     "ALTER TABLE payment ADD CONSTRAINT payment_refunds_within_paid"
     " CHECK (refund_reserved_fen >= 0 AND refund_reserved_fen <= paid_fen)",
+    "ALTER TABLE payment ADD CONSTRAINT payment_external_refunds CHECK (external_refunded_fen >= 0)",
     "ALTER TABLE payment_line ADD CONSTRAINT payment_line_amount CHECK (amount_fen >= 0)",
+    "ALTER TABLE payment_line ADD CONSTRAINT payment_line_back_within_amount"
+    " CHECK (refunded_fen >= 0 AND paid_out_fen >= 0 AND refunded_fen + paid_out_fen <= amount_fen)",
     "ALTER TABLE refund ADD CONSTRAINT refund_amount CHECK (amount_fen > 0)",
     "ALTER TABLE refund ADD CONSTRAINT refund_replaced_once UNIQUE (replaces_id)",
     "ALTER TABLE refund_line ADD CONSTRAINT refund_line_amount CHECK (amount_fen >= 0)",
@@ -267,6 +304,8 @@ ONCE = [
     "ALTER TABLE message ADD CONSTRAINT message_once UNIQUE (institution_id, dedup_key)",
     "ALTER TABLE idempotency_record ADD CONSTRAINT idempotency_record_once UNIQUE (institution_id, actor, route, key)",
     "ALTER TABLE paper_link ADD CONSTRAINT paper_link_once UNIQUE (lookup)",
+    "ALTER TABLE staff ADD CONSTRAINT staff_once UNIQUE (institution_id, code)",
+    "CREATE UNIQUE INDEX staff_token_once ON staff (token_lookup) WHERE token_lookup <> ''",
     "ALTER TABLE guess ADD CONSTRAINT guess_once UNIQUE (institution_id, subject, actor)",
     "CREATE UNIQUE INDEX consent_once ON consent (payer_id, kind, version) WHERE withdrawn_at IS NULL",
 ]
@@ -287,16 +326,19 @@ INDEXES = [
     "CREATE INDEX phone_code_of_phone ON phone_code (phone_lookup, sent_at)",
     "CREATE INDEX phone_code_of_institution ON phone_code (institution_id, sent_at)",
     "CREATE INDEX message_on_platform ON message (chat_account_id, platform_message_id) WHERE platform_message_id <> ''",
+    "CREATE INDEX audit_entry_in_time ON audit_entry (institution_id, at)",
+    "CREATE INDEX audit_entry_of_subject ON audit_entry (institution_id, subject)",
+    "CREATE INDEX staff_case_open ON staff_case (institution_id, opened_at) WHERE status = 'open'",
     "CREATE INDEX idempotency_record_age ON idempotency_record (created_at)",
 ]
 
 GRANTS = [
     "GRANT USAGE ON SCHEMA public TO zhenfu_app",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO zhenfu_app",
-    "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer, seal FROM zhenfu_app",
+    "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer, seal, audit_entry FROM zhenfu_app",
     "REVOKE INSERT, UPDATE, DELETE ON deployment, tortoise_migrations FROM zhenfu_app",
-    "REVOKE DELETE ON payment, payment_line, confirmation, his_lock, refund, refund_line, inbound, staff_case"
-    " FROM zhenfu_app",
+    "REVOKE DELETE ON payment, payment_line, confirmation, his_lock, refund, refund_line, inbound, staff_case,"
+    " staff, decision FROM zhenfu_app",
 ]
 
 

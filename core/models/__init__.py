@@ -26,6 +26,7 @@ from core.models.payments import (
     Seal,
     Transfer,
 )
+from core.models.staff import AuditEntry, Decision, Staff
 from core.models.work import (
     IdempotencyRecord,
     Inbound,
@@ -35,6 +36,9 @@ from core.models.work import (
 )
 
 __all__ = [
+    "AuditEntry",
+    "Decision",
+    "Staff",
     "Binding",
     "ChatAccountRow",
     "Confirmation",

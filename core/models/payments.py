@@ -39,6 +39,7 @@ class Payment(DueMixin):
     paid_fen = fen_field()
     refunded_fen = fen_field()
     refund_reserved_fen = fen_field()
+    external_refunded_fen = fen_field()  # given back in the channel's console, not by us
     status = status_field(PaymentStatus, default=PaymentStatus.CREATED)
     proof_id: UUID | None = fields.UUIDField(null=True)
     expires_at = fields.DatetimeField(null=True)
@@ -77,6 +78,8 @@ class PaymentLine(DueMixin):
     guide_text = fields.TextField(default="")
     receipt_url = fields.TextField(default="")
     ebill_url = fields.TextField(default="")
+    refunded_fen = fen_field()  # of a line that stays confirmed: given back, or on the way, by a part
+    paid_out_fen = fen_field()  # given back by the hospital itself, at its own counter
     reason_code = fields.CharField(max_length=64, default="")
     reason_text = fields.TextField(default="")
 
@@ -163,6 +166,15 @@ class Refund(DueMixin):
     payment_id: UUID = fields.UUIDField()
     refund_no = fields.CharField(max_length=NUMBER_LENGTH_MAX, unique=True)
     cause = fields.CharField(max_length=32)
+    origin = fields.CharField(max_length=16, default="automatic")  # automatic | staff | hospital
+    requested_by: UUID | None = fields.UUIDField(null=True)
+    decided_by: UUID | None = fields.UUIDField(null=True)
+    decided_at = fields.DatetimeField(null=True)
+    red_receipt_no = fields.CharField(max_length=OUTSIDE_ID_LENGTH_MAX, default="")
+    his_proof_id: UUID | None = fields.UUIDField(null=True)  # that the HIS has, or has not, taken the booking back
+    his_sends_started = fields.IntField(default=0)
+    his_sends_unreached = fields.IntField(default=0)
+    his_last_sent_at = fields.DatetimeField(null=True)
     status = status_field(RefundStatus, default=RefundStatus.REQUESTED)
     proof_id: UUID | None = fields.UUIDField(null=True)
     amount_fen = fen_field(default=None)
@@ -188,6 +200,8 @@ class RefundLine(Model):
     refund_id: UUID = fields.UUIDField()
     line_id: UUID = fields.UUIDField()
     amount_fen = fen_field(default=None)
+    his_items: list[str] = fields.JSONField(default=list)  # ids of the HIS's items; empty: the whole bill
+    reversed_fen = fen_field()  # what the HIS has taken back of it
 
     class Meta:
         table = "refund_line"

@@ -58,6 +58,8 @@ class StaffCase(Model):
     opened_at = fields.DatetimeField()
     closed_at = fields.DatetimeField(null=True)
     closed_reason = fields.CharField(max_length=64, default="")
+    closed_by: UUID | None = fields.UUIDField(null=True)
+    note = fields.TextField(default="")  # of whoever closed it
 
     class Meta:
         table = "staff_case"
