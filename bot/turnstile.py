@@ -64,13 +64,14 @@ class Turnstile:
 class Places:
     """Places to work at, in the order of coming. Whoever waits for somebody outside leaves his place meanwhile."""
 
-    def __init__(self, places: int = PLACES) -> None:
+    def __init__(self, places: int = PLACES, *, wait_seconds: float = PLACE_SECONDS) -> None:
         self._free = asyncio.Semaphore(places)
+        self._wait_seconds = wait_seconds
 
-    async def take(self, seconds: float = PLACE_SECONDS) -> bool:
+    async def take(self) -> bool:
         """A place, if one is free in time; then `give` follows."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
             return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bot.wechat.callback import blueprint
+from bot.conversation import Conversation
+from bot.turnstile import BOOKKEEPING_PLACES, Places
+from bot.wechat.callback import Callback, blueprint
 from core.models import HospitalSiteRow
 from core.ports import ChatIdentity, Identifier, IdentifierType
 from miniprogram_api.app import build_app
-from runtime.bootstrap import build_callback
 from scheduler import worker
 from simulators.hospital_stock import Person as HisPerson
 from simulators.kit import Delivers, Request, Response, deliver_one
@@ -38,8 +40,8 @@ STEP = timedelta(seconds=0.1)
 PATIENCE = timedelta(minutes=5)  # of the house's time; who waits longer has been forgotten
 AT_ONCE = 20
 PATIENT_SECONDS = 30.0
-"""In place of the five of the platform and the eight of a page: nobody is to go without an answer because this
-computer is busy."""
+"""In place of the 1.5 in which a push finds a place, the five of the platform and the eight of a page: nobody is to go
+without an answer because this computer is busy."""
 
 REFUND_DELAY = timedelta(seconds=3)
 
@@ -96,8 +98,9 @@ class EagerWeb(Web):
         return await self._rested(best)
 
     async def _rested(self, page: Page) -> Page:
-        """The page that comes by itself after one that only says that we ask the hospital."""
-        while page.status == 202 or "ticket=" in page.read.refresh:
+        """The page that comes by itself after one that only says that we ask the hospital; a form that is sent again
+        by itself is sent by who had filled it in."""
+        while page.read.refresh and (page.status == 202 or "ticket=" in page.read.refresh):
             await asyncio.sleep(0.2)
             page = await super()._go("GET", page.read.refresh, None)
         return page
@@ -148,7 +151,7 @@ class Crowd:
         async def one(simulator: Delivers) -> None:
             async with room:
                 if simulator is self.house.chat:
-                    await push_one(simulator, self.push, deadline_seconds=2 * PATIENT_SECONDS)
+                    await push_one(simulator, self.push, deadline_seconds=4 * PATIENT_SECONDS)
                 else:
                     await deliver_one(simulator, self.post)
 
@@ -229,8 +232,14 @@ async def a_crowd(*, seed: int) -> AsyncIterator[Crowd]:
     house.transport.inner = slow
     house.pay.refund_delay = REFUND_DELAY
     await house.open_chat()
-    house.callback = build_callback(
-        house.services, transport=house.transport, tokens=house.tokens, push_seconds=PATIENT_SECONDS
+    conversation = Conversation(
+        house.services,
+        house.tokens,
+        places=Places(wait_seconds=PATIENT_SECONDS),
+        bookkeeping=Places(BOOKKEEPING_PLACES, wait_seconds=PATIENT_SECONDS),
+    )
+    house.callback = Callback(
+        house.services, conversation, house.transport, lambda: secrets.token_hex(8), push_seconds=2 * PATIENT_SECONDS
     )
     await HospitalSiteRow.filter(id=house.site_id).update(calls_max=32, deadline_seconds=60)
     house.chat.set_web_domain(house.service_app_id, urlsplit(PUBLIC_URL).netloc)
