@@ -112,7 +112,14 @@ class Books:
         number = uuid4().hex[:26]
         return self.insert(
             "refund",
-            **{"payment_id": payment_id, "status": "approved", "refund_no": number, "amount_fen": 8650, **changes},
+            **{
+                "payment_id": payment_id,
+                "origin": "automatic",
+                "status": "approved",
+                "refund_no": number,
+                "amount_fen": 8650,
+                **changes,
+            },
         )
 
     def paid(self, **changes: Any) -> UUID:
@@ -611,7 +618,7 @@ def test_every_reference_between_tenants_tables_carries_the_institution(books: B
     ).fetchall()
     to_institution = {key["child"] for key in keys if key["parent"] == "institution"}
     assert to_institution == tenants
-    proofs = {"payment_proof", "confirmation_proof", "refund_proof", "payment_line_proof"}
+    proofs = {"payment_proof", "confirmation_proof", "refund_proof", "refund_his_proof", "payment_line_proof"}
     assert proofs <= {key["conname"] for key in keys}
     for key in keys:
         if key["conname"] not in proofs:
