@@ -33,7 +33,7 @@ class Cases:
         """Open a case unless one of this kind and subject is open; part of the caller's transaction."""
         await rows(
             "INSERT INTO staff_case (id, institution_id, kind, subject, payment_id, details, status, opened_at,"
-            " closed_reason) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '')"
+            " closed_reason, note) VALUES ($1, $2, $3, $4, $5, $6::jsonb, 'open', $7, '', '')"
             " ON CONFLICT DO NOTHING RETURNING id",
             self.outside.ids.uuid(),
             institution_id,

@@ -27,6 +27,7 @@ FIRST: dict[str, set[str]] = {
     "confirmation": {"open"},
     "his_lock": {"asking"},
     "message": {"queued"},
+    "decision": {"proposed"},
 }
 
 
