@@ -22,6 +22,11 @@ ZhenfuError
 │   ├── HospitalUnavailable     the HIS could not be asked now
 │   ├── ChannelUnavailable      the channel could not be asked now
 │   └── PlatformUnavailable     the chat platform could not be asked now
+├── StaffError                  a member of staff must do something else; the sentence comes from staff_texts.py
+│   ├── NotAllowed              this member of staff may not do that
+│   ├── NeedsAnother            it takes two: somebody else must decide
+│   ├── RefundNotPossible       the HIS, the amount or the state stands against it; `reason` says which
+│   └── AlreadyDecided          somebody was faster
 ├── CounterpartyError           what a counterparty did to a call; answers "may money have moved?"
 │   ├── NotReached              no: the request never left
 │   ├── Refused                 no, and why; `final` when code and status are in the adapter's closed list
@@ -174,6 +179,40 @@ class PlatformUnavailable(RequestError):
     """The chat platform could not be asked for an identity or a phone."""
 
     code = "platform_unavailable"
+
+
+class StaffError(ZhenfuError):
+    """A member of staff must do something else. `code` is part of the staff API; `values` fill its sentence."""
+
+    code: ClassVar[str] = "staff_error"
+
+    def __init__(self, **values: str | int) -> None:
+        self.values = values
+        super().__init__(self.code, values)
+
+
+class NotAllowed(StaffError):
+    """This member of staff may not do that. Values: role, the one it takes."""
+
+    code = "not_allowed"
+
+
+class NeedsAnother(StaffError):
+    """Who has proposed or asked for something does not decide it."""
+
+    code = "needs_another"
+
+
+class RefundNotPossible(StaffError):
+    """Values: reason (not_confirmed, too_much, window_only, his_refuses, too_late, under_way), his_text."""
+
+    code = "refund_not_possible"
+
+
+class AlreadyDecided(StaffError):
+    """Somebody was faster, or it has settled by itself. Values: status."""
+
+    code = "already_decided"
 
 
 class CounterpartyError(ZhenfuError):
