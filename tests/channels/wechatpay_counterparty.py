@@ -26,6 +26,7 @@ from simulators.wechatpay_keys import (
     sign,
 )
 from tests.channels.contract import TOTAL, Letter, Spoiling, Trouble
+from tests.support.remembered import remember_private_keys
 from tests.support.transports import WatchedTransport
 from wire.http import HttpReply, HttpRequest, Transport
 
@@ -59,6 +60,8 @@ TROUBLES = {
     Trouble.NO_BALANCE: "refund_not_enough_balance",
     Trouble.NOTICE_TWICE: "notice_duplicated",
 }
+
+remember_private_keys()
 
 
 class WechatPayCounterparty:

@@ -39,6 +39,7 @@ from simulators.sms import SmsSimulator
 from simulators.wechat import WechatPlatformSimulator
 from simulators.wechat_push_line import push_one
 from simulators.wechatpay import WechatPaySimulator
+from tests.support.remembered import remember_private_keys
 from tests.support.transports import HeldTransport, InProcessTransport
 
 MORNING = datetime(2026, 5, 6, 2, 0, tzinfo=UTC)  # ten o'clock in Shanghai
@@ -53,6 +54,8 @@ TEMPLATE_FIELDS = {"thing1": "项目", "amount2": "金额", "thing3": "提示"}
 STEPS_MAX = 2000
 PUSH_TOKEN = "tokenOfTheHouse"
 PUSH_AES_KEY = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+
+remember_private_keys()
 
 
 def seeded_bytes(seed: str) -> Callable[[int], bytes]:

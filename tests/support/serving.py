@@ -14,8 +14,10 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.server.async_server import AsyncioServer
 
 from runtime.child_processes import LOOPBACK
+from tests.support.remembered import remember_error_formats
 
 Sanic.test_mode = True  # several apps in one process, any of them built again under the same name
+remember_error_formats()
 
 _DRAIN_SECONDS = 2.0
 
@@ -23,6 +25,8 @@ _DRAIN_SECONDS = 2.0
 @asynccontextmanager
 async def serve(app: Sanic[Any, Any]) -> AsyncIterator[str]:
     """Yields the base URL, `http://127.0.0.1:<port>`; the server's listeners run as in production."""
+    app.config.AUTO_EXTEND = False
+    app.config.TOUCHUP = False  # it rewrites Sanic's classes for one app, and there are several here
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((LOOPBACK, 0))
