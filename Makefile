@@ -11,6 +11,7 @@ CRASH_SEEDS ?= 200
 SEED ?=
 SEEDS ?=
 LAN ?=
+PAYMENTS ?=
 export ZHENFU_TEST_POSTGRES ?= embedded
 
 UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes --no-annotate \
@@ -18,7 +19,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes --no
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra build
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check crash lock format clean
+.PHONY: help run test check crash bench lock format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ lock:  ## newest versions that pyproject.toml allows, with their hashes
 	$(UV_COMPILE) --upgrade --extra sandbox -c requirements.lock -o requirements-sandbox.lock
 	$(UV_COMPILE) --upgrade --extra sandbox --extra test -c requirements-sandbox.lock -o requirements-dev.lock
 	@! grep -nE '(https?|file)://|^ *--(index-url|extra-index-url|find-links)' requirements*.lock
+
+bench:  ## what a payment costs beside a floor measured in the same run; PAYMENTS=2000000 measures on full tables, too
+	$(BIN)/python -m bench $(if $(PAYMENTS),--payments $(PAYMENTS))
 
 format:  ## lay out all code the same way and repair what lint can repair
 	$(BIN)/ruff check --fix-only --quiet .
