@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 
 from psycopg import sql
 
-from runtime.embedded_postgres import APP_ROLE, OWNER_ROLE, EmbeddedPostgres
+from runtime.embedded_postgres import APP_ROLE, OWNER_ROLE, SUPERUSER, EmbeddedPostgres
 
 TEMPLATE = "zhenfu_template"
 USES_MAX = 100
@@ -59,6 +59,12 @@ class Database:
     def superuser_dsn(self) -> str:
         self.is_rebuilt = True
         return self.cluster.superuser_dsn(self.name)
+
+    @property
+    def superuser_credentials(self) -> dict[str, Any]:
+        """For asyncpg, which does not read libpq's form."""
+        self.is_rebuilt = True
+        return self.cluster.credentials(self.name, SUPERUSER) | {"host": str(self.cluster.socket_folder)}
 
     @property
     def app_credentials(self) -> dict[str, Any]:
