@@ -35,6 +35,8 @@ hospital = typer.Typer(help="The hospital's side of the connection.", no_args_is
 app.add_typer(hospital, name="hospital")
 menu = typer.Typer(help="The menu of a hospital's official account.", no_args_is_help=True)
 app.add_typer(menu, name="menu")
+ledger = typer.Typer(help="The ledger: its chains and seals.", no_args_is_help=True)
+app.add_typer(ledger, name="ledger")
 
 
 def main() -> NoReturn:
@@ -168,6 +170,43 @@ def _menu(action: str, institution: str, app_id: str | None, *, replace: bool = 
 
     logs.to("menu", human=True, level=50)
     typer.echo(run(_settings(), action, institution=institution, app_id=app_id, replace=replace))
+
+
+_Shown = Annotated[int, typer.Option("--show", min=0, help="How many places are printed.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="For monitoring.")]
+
+
+@ledger.command("verify")
+def ledger_verify(
+    head: Annotated[
+        list[str] | None, typer.Option(help="A head that was kept outside, institution:number:mac; repeat it.")
+    ] = None,
+    show: _Shown = 50,
+    as_json: _AsJson = False,
+) -> None:
+    """Read every transfer and every seal again; exit code 1 when anything is not as it was written."""
+    from runtime.ledger_commands import verify as run
+
+    logs.to("ledger", human=True, level=50)
+    _report(*run(_settings(), heads=head or [], shown_max=show, as_json=as_json))
+
+
+@ledger.command("head")
+def ledger_head() -> None:
+    """Print the newest seal of every institution; keep it on a machine that is not ours to change."""
+    from runtime.ledger_commands import heads as run
+
+    logs.to("ledger", human=True, level=50)
+    typer.echo(run(_settings()))
+
+
+@app.command()
+def invariants(show: _Shown = 20, as_json: _AsJson = False) -> None:
+    """Check that every fen is accounted for, on the running system; exit code 1 when anything is off."""
+    from runtime.ledger_commands import invariants as run
+
+    logs.to("invariants", human=True, level=50)
+    _report(*run(_settings(), shown_max=show, as_json=as_json))
 
 
 @app.command()

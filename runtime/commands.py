@@ -21,7 +21,7 @@ def serve(settings: Settings, *, processes: int) -> int:
 
     programs = max(settings.programs, processes + 1)
     wire(settings, "web")  # settings that cannot work end here, not in every child
-    asyncio.run(_check(settings))
+    asyncio.run(check_database(settings))
     with reserve(settings.host, settings.port):
         supervisor = Supervisor(
             [
@@ -41,7 +41,7 @@ def worker(settings: Settings) -> int:
     from runtime.programs import run_worker, wire
 
     wire(settings, "worker")
-    asyncio.run(_check(settings))
+    asyncio.run(check_database(settings))
     supervisor = Supervisor(
         [Program(name="worker", run=lambda ready: run_worker(settings, ready, programs=max(settings.programs, 2)))]
     )
@@ -72,13 +72,13 @@ def migrate(settings: Settings) -> str:
         await check_before_migration(settings.owner_database_url, settings.deployment_id, keyring)
         await migrate_database(settings.owner_database_url)
         await mark_deployment(settings.owner_database_url, settings.deployment_id, keyring)
-        await _check(settings)
+        await check_database(settings)
 
     asyncio.run(work())
     return f"the database of {settings.deployment_id} is up to date"
 
 
-async def _check(settings: Settings) -> None:
+async def check_database(settings: Settings) -> None:
     """Raises ConfigurationError unless the database is there, ours, and readable with our keys."""
     from tortoise.exceptions import BaseORMException
 
@@ -110,7 +110,7 @@ def setup(settings: Settings, path: Path) -> str:
     wanted = read_file(path)
 
     async def work() -> list[str]:
-        await _check(settings)
+        await check_database(settings)
         async with database(settings.database_url, pool_max=1):
             return await apply(
                 wanted,
@@ -170,7 +170,7 @@ def hospital_check(
         return found
 
     async def checked() -> list[tuple[str, Finding]]:
-        await _check(settings)
+        await check_database(settings)
         return await work()
 
     found = asyncio.run(checked())
@@ -209,7 +209,7 @@ def menu(settings: Settings, action: str, *, institution: str, app_id: str | Non
     from runtime.programs import wire
 
     async def work() -> str:
-        await _check(settings)
+        await check_database(settings)
         wired = wire(settings, "menu")
         services = wired.services
         tokens = AccessTokens(
@@ -256,7 +256,7 @@ def label(settings: Settings, *, institution: str, branch: str, bill: str, out: 
     from runtime.programs import wire
 
     async def work() -> PrintedPaper:
-        await _check(settings)
+        await check_database(settings)
         wired = wire(settings, "label")
         try:
             async with database(settings.database_url, pool_max=1):

@@ -1,0 +1,414 @@
+"""Chains and seals: what was written is found as it was written, and every byte that is changed is found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from core import seals
+from core.ledger import Account, Ledger, TransferKind, ledger_key
+from core.ledger_report import Report
+from core.models import Payer, Payment, Seal, Transfer
+from core.money import Fen
+from core.seals import BEGINNING, SETTLED_AFTER, Head
+from core.transactions import transaction
+from core.verifying import verify_ledger
+from runtime.database import credentials_of
+from simulators.clock import ManualClock
+from tests.support.house import House
+from tests.support.postgres import Database
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@dataclass(kw_only=True)
+class Books:
+    """A hospital's ledger, somebody who reads it and somebody who may do everything with it."""
+
+    house: House
+    reader: asyncpg.Connection
+    forger: asyncpg.Connection
+    payer: Payer
+    patient_id: UUID
+
+    async def verify(self, *heads: Head) -> Report:
+        return await verify_ledger(self.reader, ledger_key(self.house.services.outside.keyring), heads=heads)
+
+    async def problems(self, *heads: Head) -> list[str]:
+        return [str(finding) for finding in (await self.verify(*heads)).findings]
+
+    async def paid(self, **bill: Any) -> str:
+        """A payment of one bill that the HIS has booked; its order number."""
+        started = await self.house.start(self.payer, self.patient_id, self.house.bill(**bill))
+        if started.pay is not None:
+            self.house.pay_sheet(started)
+        await self.house.settle(within=timedelta(minutes=1))
+        return started.order_no
+
+    async def returned(self) -> str:
+        """A payment of one bill that the HIS has refused, given back."""
+        started = await self.house.start(self.payer, self.patient_id, self.house.bill())
+        self.house.pay_sheet(started)
+        self.house.faults.script("hospital.refuses_confirm")
+        await self.house.settle(within=timedelta(hours=1))
+        return started.order_no
+
+    async def seal(self, later: timedelta = timedelta(minutes=5)) -> list[Head]:
+        self.house.clock.advance(later)
+        return await self.house.services.seals.seal_due()
+
+    async def transfers(self, order_no: str) -> list[Transfer]:
+        payment = await Payment.get(order_no=order_no)
+        return await Transfer.filter(payment_id=payment.id).order_by("seq")
+
+    @asynccontextmanager
+    async def without(self, table: str, condition: str, *values: Any) -> AsyncIterator[None]:
+        """These rows are gone inside."""
+        await self.forger.execute(f"CREATE TEMP TABLE gone AS SELECT * FROM {table} WHERE {condition}", *values)
+        await self.forger.execute(f"DELETE FROM {table} WHERE {condition}", *values)
+        try:
+            yield
+        finally:
+            columns = ", ".join(await self._columns(table))
+            await self.forger.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM gone")
+            await self.forger.execute("DROP TABLE gone")
+
+    @asynccontextmanager
+    async def with_change(self, table: str, row_id: Any, column: str, expression: str) -> AsyncIterator[None]:
+        """One value of one row is another one inside."""
+        (before,) = await self.forger.fetchrow(f"SELECT {column} FROM {table} WHERE id = $1", row_id)
+        (changed_id,) = await self.forger.fetchrow(
+            f"UPDATE {table} SET {column} = {expression} WHERE id = $1 RETURNING id", row_id
+        )
+        try:
+            yield
+        finally:
+            await self.forger.execute(f"UPDATE {table} SET {column} = $2 WHERE id = $1", changed_id, before)
+
+    async def _columns(self, table: str) -> list[str]:
+        rows = await self.forger.fetch(
+            "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0"
+            " AND NOT attisdropped AND attgenerated = ''",
+            table,
+        )
+        return [row["attname"] for row in rows]
+
+
+@pytest.fixture
+async def books(tortoise: object, database: Database) -> AsyncIterator[Books]:
+    house = await House.build(settings={"merge": True})
+    reader = await asyncpg.connect(**credentials_of(database.app_dsn))
+    forger = await asyncpg.connect(**database.superuser_credentials)
+    await forger.execute("SET session_replication_role = replica")  # past triggers and foreign keys
+    await forger.execute("ALTER TABLE transfer DROP CONSTRAINT transfer_begins, DROP CONSTRAINT transfer_moves_money")
+    await forger.execute("ALTER TABLE seal DROP CONSTRAINT seal_window")
+    payer = await house.payer()
+    patient_id = await house.bound(payer)
+    yield Books(house=house, reader=reader, forger=forger, payer=payer, patient_id=patient_id)
+    await reader.close()
+    await forger.close()
+
+
+# ---------------------------------------------------------------- chains
+
+
+async def test_transfers_are_numbered_and_verified(books: Books) -> None:
+    booked, returned = await books.paid(), await books.returned()
+    assert [(row.seq, row.kind) for row in await books.transfers(booked)] == [(1, "paid"), (2, "confirmed")]
+    assert [(row.seq, row.kind) for row in await books.transfers(returned)] == [
+        (1, "paid"),
+        (2, "return_decided"),
+        (3, "refunded"),
+    ]
+    report = await books.verify()
+    assert (report.wrong, report.payments, report.transfers, report.seals, report.unsealed) == (0, 2, 5, 0, 5)
+
+
+async def test_another_key_verifies_nothing(books: Books) -> None:
+    await books.paid()
+    report = await verify_ledger(books.reader, b"k" * 32)
+    assert [finding.problem for finding in report.findings] == ["is not as it was written"] * 2
+
+
+CHANGES = {
+    "id": "gen_random_uuid()",
+    "institution_id": "gen_random_uuid()",
+    "payment_id": "gen_random_uuid()",
+    "seq": "7",
+    "cause": "overlay(cause PLACING 'x' FROM 1)",
+    "kind": "'disputed'",
+    "debit": "'held'",
+    "credit": "'held'",
+    "amount_fen": "amount_fen + 1",
+    "at": "at + interval '1 microsecond'",
+    "mac": "overlay(mac PLACING CASE left(mac, 1) WHEN '0' THEN '1' ELSE '0' END FROM 1)",
+}
+
+
+async def test_a_change_of_any_column_of_any_transfer_is_found_and_named(books: Books, database: Database) -> None:
+    order_no = await books.returned()
+    other = await books.paid()
+    await books.seal()
+    assert await books.problems() == []
+    declared = {row["attname"] for row in await books.forger.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'transfer'::regclass AND attnum > 0 AND attgenerated = ''"
+    )}  # fmt: skip
+    assert declared == set(CHANGES)
+    for transfer in await books.transfers(order_no):
+        for column, expression in CHANGES.items():
+            async with books.with_change("transfer", transfer.id, column, expression):
+                report = await books.verify()
+                places = {(finding.place, finding.seq) for finding in report.findings}
+                moved = column in {"institution_id", "payment_id", "seq"}
+                assert (order_no, None if moved and transfer.seq < 3 else transfer.seq) in places or (
+                    moved and any(place == order_no for place, _ in places)
+                ), (transfer.seq, column, report.findings)
+                assert not any(place == other for place, _ in places), (column, report.findings)
+    assert await books.problems() == []
+
+
+async def test_a_changed_mac_is_one_finding(books: Books) -> None:
+    order_no = await books.returned()
+    second = (await books.transfers(order_no))[1]
+    async with books.with_change("transfer", second.id, "mac", CHANGES["mac"]):
+        assert await books.problems() == [f"renhe {order_no} transfer 2: is not as it was written"]
+
+
+async def test_a_transfer_put_into_another_payment_is_found(books: Books) -> None:
+    first, second = await books.paid(), await books.paid(total_fen=100)
+    payment, (_, confirmed) = await Payment.get(order_no=second), await books.transfers(first)
+    async with (
+        books.with_change("transfer", confirmed.id, "seq", "3"),
+        books.with_change("transfer", confirmed.id, "payment_id", f"'{payment.id}'"),
+    ):
+        assert await books.problems() == [f"renhe {second} transfer 3: is not as it was written"]
+
+
+async def test_missing_transfers_are_named(books: Books) -> None:
+    order_no = await books.returned()
+    first, second, third = await books.transfers(order_no)
+    async with books.without("transfer", "id = $1", second.id):
+        assert await books.problems() == [f"renhe {order_no}: transfer 2 is missing"]
+    async with books.without("transfer", "id = $1", third.id):
+        assert await books.problems() == [
+            f"renhe {order_no}: refunded_fen of its row is 8650, its transfers add up to 0"
+        ]
+    async with books.without("transfer", "payment_id = $1", first.payment_id):
+        assert await books.problems() == [
+            f"renhe {order_no}: all its transfers are missing: its row says paid 8650, refunded 8650 fen"
+        ]
+    await books.seal()
+    async with books.without("transfer", "id = $1", third.id):
+        assert await books.problems() == [
+            f"renhe {order_no}: refunded_fen of its row is 8650, its transfers add up to 0",
+            f"renhe {order_no} transfer 3: is missing; seal 1 holds it",
+        ]
+
+
+async def test_a_whole_payment_and_a_last_transfer_are_missed_by_the_seals(books: Books) -> None:
+    order_no = await books.paid()
+    payment, (_, confirmed) = await Payment.get(order_no=order_no), await books.transfers(order_no)
+    await books.seal()
+    async with books.without("transfer", "id = $1", confirmed.id):
+        assert await books.problems() == [f"renhe {order_no} transfer 2: is missing; seal 1 holds it"]
+    async with books.without("transfer", "payment_id = $1", payment.id):
+        await books.forger.execute("UPDATE payment SET paid_fen = 0 WHERE id = $1", payment.id)
+        assert await books.problems() == [
+            f"renhe {order_no} transfer {seq}: is missing; seal 1 holds it" for seq in (1, 2)
+        ]
+
+
+async def test_an_amount_that_is_nothing_moves_nothing(books: Books) -> None:
+    order_no = await books.paid(total_fen=0)
+    assert await books.transfers(order_no) == []
+    assert await books.problems() == []
+    assert await books.seal() == []
+
+
+# ---------------------------------------------------------------- seals
+
+
+async def test_seals_join_and_quiet_minutes_make_none(books: Books) -> None:
+    await books.paid()
+    assert await books.seal(timedelta(seconds=50)) == []  # not settled yet
+    (first,) = await books.seal()
+    assert await books.seal() == await books.seal(timedelta(hours=3)) == []
+    await books.paid()
+    (second,) = await books.seal(timedelta(hours=9))
+    one, two = await Seal.all().order_by("number")
+    assert (one.number, two.number, one.since) == (1, 2, BEGINNING)
+    assert (two.since, two.previous_mac) == (one.until, one.mac)
+    assert two.until <= books.house.clock.now() - SETTLED_AFTER < two.until + timedelta(minutes=1)
+    assert two.until.second == two.until.microsecond == 0
+    assert (one.transfers, one.balances) == (
+        2,
+        {"awaiting_his": 0, "channel_receivable": 8650, "his_confirmed": -8650},
+    )
+    assert [str(head) for head in await books.house.services.seals.heads()] == [f"renhe:2:{two.mac}"]
+    assert (first, second) == (
+        Head(institution="renhe", number=1, mac=one.mac),
+        Head(institution="renhe", number=2, mac=two.mac),
+    )
+    report = await books.verify(first, second)
+    assert (report.wrong, report.seals, report.unsealed) == (0, 2, 0)
+
+
+async def test_many_sealers_at_once_make_one_seal(books: Books) -> None:
+    await books.paid()
+    books.house.clock.advance(timedelta(minutes=5))
+    made = await asyncio.gather(*(books.house.services.seals.seal_due() for _ in range(8)))
+    assert [len(heads) for heads in sorted(made, key=len)] == [0] * 7 + [1]
+    assert await Seal.all().count() == 1
+    assert await books.problems() == []
+
+
+async def test_a_seal_stays_of_a_bearable_size(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seals, "TRANSFERS_MAX", 3)
+    for _ in range(4):
+        await books.paid()
+        books.house.clock.advance(timedelta(minutes=2))
+    made = await books.seal()
+    found = await Seal.all().order_by("number")
+    assert len(made) == len(found) > 1
+    assert sum(seal.transfers for seal in found) == 8
+    assert await books.problems(*made) == []
+
+
+async def test_each_institution_has_seals_of_its_own(books: Books) -> None:
+    await books.paid()
+    other = await books.house.setup.institution(code="anhe", name_zh="安和医院")
+    (row,) = await Transfer.filter(kind="paid")
+    payment = await Payment.get(id=row.payment_id)
+    copy = {name: getattr(payment, name) for name in payment._meta.db_fields} | {
+        "id": uuid4(),
+        "institution_id": other,
+        "order_no": "PANHE",
+        "status": "created",
+        "proof_id": None,
+    }
+    await books.forger.execute(
+        f"INSERT INTO payment ({', '.join(copy)}) VALUES ({', '.join(f'${n}' for n in range(1, len(copy) + 1))})",
+        *copy.values(),
+    )
+    async with transaction():
+        await Ledger(books.house.services.outside).move(
+            other,
+            copy["id"],
+            cause=copy["id"],
+            kind=TransferKind.PAID,
+            debit=Account.CHANNEL_RECEIVABLE,
+            credit=Account.AWAITING_HIS,
+            amount_fen=Fen(8650),
+        )
+    assert sorted((head.institution, head.number) for head in await books.seal()) == [("anhe", 1), ("renhe", 1)]
+    assert await books.problems() == []
+
+
+SEAL_CHANGES = {
+    "id": "gen_random_uuid()",
+    "institution_id": "gen_random_uuid()",
+    "number": "number + 7",
+    "since": "since + interval '1 microsecond'",
+    "until": "until - interval '1 microsecond'",
+    "transfers": "transfers + 1",
+    "balances": """'{"held": 1}'""",
+    "members": "set_byte(members, 3, 255 - get_byte(members, 3))",
+    "digest": "overlay(digest PLACING CASE left(digest, 1) WHEN '0' THEN '1' ELSE '0' END FROM 1)",
+    "previous_mac": "repeat('0', 64)",
+    "at": "at + interval '1 microsecond'",
+    "mac": CHANGES["mac"],
+}
+
+
+async def test_a_change_of_any_column_of_any_seal_is_found(books: Books) -> None:
+    made = []
+    for _ in range(3):
+        await books.paid()
+        made += await books.seal()
+    declared = {row["attname"] for row in await books.forger.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'seal'::regclass AND attnum > 0 AND attgenerated = ''"
+    )}  # fmt: skip
+    assert declared == set(SEAL_CHANGES)
+    for seal in await Seal.all().order_by("number"):
+        for column, expression in SEAL_CHANGES.items():
+            async with books.with_change("seal", seal.id, column, expression):
+                problems = await books.problems(*made)
+                assert any(f"seal {seal.number}" in problem for problem in problems), (seal.number, column, problems)
+    assert await books.problems(*made) == []
+
+
+async def test_missing_seals_are_found_the_last_one_by_a_head_kept_outside(books: Books) -> None:
+    made = []
+    for _ in range(3):
+        await books.paid()
+        made += await books.seal()
+    async with books.without("seal", "number = 2"):
+        assert await books.problems() == ["renhe seal 3: seal 2 before it is missing"]
+    async with books.without("seal", "number = 3"):
+        assert await books.problems() == []
+        assert await books.problems(*made) == ["renhe seal 3: is missing, and its mac was kept outside"]
+        remade = await books.house.services.seals.seal_due()
+        assert await books.problems() == []
+        assert await books.problems(*made) == ["renhe seal 3: is another one than the head that was kept outside"]
+        assert await books.problems(*remade) == []
+        await books.forger.execute("DELETE FROM seal WHERE number = 3")
+
+
+async def test_a_transfer_that_comes_into_a_sealed_window_is_named(books: Books) -> None:
+    """Its transaction lasted longer than any may, or its program's clock is wrong."""
+    order_no = await books.paid()
+    payment = await Payment.get(order_no=order_no)
+    await books.seal()
+    outside = books.house.services.outside
+    wrong_clock = ManualClock(books.house.clock.now() - timedelta(minutes=6))
+    async with transaction():
+        await Ledger(replace(outside, clock=wrong_clock)).move(
+            payment.institution_id,
+            payment.id,
+            cause=uuid4(),
+            kind=TransferKind.EXTERNAL_REFUND,
+            debit=Account.EXTERNAL_REFUND,
+            credit=Account.CHANNEL_RECEIVABLE,
+            amount_fen=Fen(1),
+        )
+    assert await books.problems() == [
+        f"renhe {order_no} transfer 3: came into the window of seal 1 after that was made"
+    ]
+
+
+async def test_the_ledger_is_verified_while_payments_go_on(books: Books) -> None:
+    wrong: list[str] = []
+    done = asyncio.Event()
+
+    async def look() -> int:
+        looks = 0
+        while not done.is_set() or looks == 0:
+            wrong.extend(await books.problems())
+            looks += 1
+        return looks
+
+    looking = asyncio.create_task(look())
+    for _ in range(5):
+        await books.paid()
+        await books.returned()
+        await books.seal()
+    done.set()
+    assert await looking >= 1
+    assert wrong == []
+    assert (await books.verify()).transfers == 25
+
+
+def test_a_head_is_read_as_it_is_written() -> None:
+    head = Head(institution="ren:he", number=7, mac="ab" * 32)
+    assert Head.read(str(head)) == head
+    for text in ("", "renhe", "renhe:7", "renhe:seven:ab"):
+        with pytest.raises(ValueError, match=r".+"):
+            Head.read(text)
