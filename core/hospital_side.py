@@ -25,6 +25,13 @@ from core.transactions import transaction, violated
 WAIT_FOR_HOLDER = timedelta(seconds=10)
 """How often a paid line looks again whether the bill it waits for is free."""
 
+RETURNED_TOGETHER_WITHIN = timedelta(seconds=30)
+"""What must go back waits so long for the payment's other groups, so that all of it goes back in one refund."""
+
+BEING_DECIDED = frozenset({LineStatus.WAITING, LineStatus.CONFIRMING})
+GOES_BACK = frozenset({LineStatus.REJECTED, LineStatus.SURPLUS})
+REASON_LENGTH_MAX = 200
+
 
 @dataclass(frozen=True, slots=True)
 class HospitalSide:
@@ -39,20 +46,30 @@ class HospitalSide:
     async def enter(self, payment: Payment, lines: Sequence[PaymentLine], *, now: datetime) -> None:
         """Give each group of paid, waiting lines to the HIS, unless another line holds one of its bills.
 
-        Part of the caller's transaction, under the payment's lock.
+        Part of the caller's transaction, under the payment's lock; `lines` are all lines of the payment.
         """
         for confirm_no, group in _groups(lines):
             if any(line.status is not LineStatus.WAITING for line in group):
                 continue
             holders = await self._holders(group)
             if LineStatus.CONFIRMED in holders or LineStatus.REVERSING in holders:
-                for line in group:
-                    await self.steps.set_line(line, status=LineStatus.SURPLUS, reason_code="paid_elsewhere", due_at=now)
+                await self.steps.update_lines(
+                    group,
+                    status=LineStatus.SURPLUS,
+                    reason_code="paid_elsewhere",
+                    due_at=now + RETURNED_TOGETHER_WITHIN,
+                )
                 await self.steps.release_locks(payment, now, confirm_no=confirm_no)
             elif holders or not await self._try_confirming(payment, confirm_no, group, now):
                 await self.steps.update_lines(group, due_at=now + WAIT_FOR_HOLDER)
                 # What the HIS holds for us would keep the other one from being booked; it is locked again if needed.
                 await self.steps.release_locks(payment, now, confirm_no=confirm_no)
+        await self._return_what_is_decided(lines, now)
+
+    async def _return_what_is_decided(self, lines: Sequence[PaymentLine], now: datetime) -> None:
+        """Once no group of the payment is being decided any more, whatever must go back does so now, together."""
+        if not any(line.status in BEING_DECIDED for line in lines):
+            await self.steps.update_lines([line for line in lines if line.status in GOES_BACK], due_at=now)
 
     async def _holders(self, group: Sequence[PaymentLine]) -> set[LineStatus]:
         """The states of other payments' lines that hold a bill of this group."""
@@ -143,20 +160,21 @@ class HospitalSide:
             .update(status=status, proof_id=event_id, due_at=None, relock_wanted=False)
         )
         await self.cases.settle(payment.institution_id, ("confirmation_outcome_unknown",), confirmation.confirm_no)
-        lines = [line for line in await self.steps.lines(payment) if line.confirmation_id == confirmation.id]
+        all_lines = await self.steps.lines(payment)
+        lines = [line for line in all_lines if line.confirmation_id == confirmation.id]
         if status is ConfirmationStatus.CONFIRMED:
             await self._confirmed(payment, confirmation, lines, evidence, event_id, now)
         else:
-            for line in lines:
-                await self.steps.set_line(
-                    line,
-                    status=LineStatus.REJECTED,
-                    proof_id=event_id,
-                    reason_code=str(evidence.facts.get("code", ""))[:64],
-                    reason_text=str(evidence.facts.get("message", "")),
-                    due_at=now,
-                )
+            await self.steps.update_lines(
+                lines,
+                status=LineStatus.REJECTED,
+                proof_id=event_id,
+                reason_code=str(evidence.facts.get("code", ""))[:64],
+                reason_text=str(evidence.facts.get("message", ""))[:REASON_LENGTH_MAX],
+                due_at=now + RETURNED_TOGETHER_WITHIN,
+            )
             await self.steps.release_locks(payment, now, confirm_no=confirmation.confirm_no)
+        await self._return_what_is_decided(all_lines, now)
         await self._wake_waiting(lines, now)
 
     async def _confirmed(

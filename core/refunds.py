@@ -75,7 +75,7 @@ class Refunds:
         lines = (
             await scoped(line.institution_id)
             .of(PaymentLine)
-            .filter(payment_id=payment.id, confirm_no=line.confirm_no)
+            .filter(payment_id=payment.id)
             .order_by("branch", "his_bill_id")
             .select_for_update(no_key=True)
         )

@@ -17,6 +17,7 @@ from core.payment_rows import PaymentRows
 from core.ports import MessageKind
 from core.states import LineStatus, RefundStatus
 from core.tenancy import scoped
+from core.texts import SEVERAL_REASONS
 from core.transactions import atomically, rows
 
 
@@ -51,7 +52,7 @@ class Returning:
             for line in back:
                 await self.steps.set_line(line, status=LineStatus.RETURNING, due_at=None)
                 await self.steps.set_line(line, status=LineStatus.RETURNED, due_at=None)
-            await self._tell_returned(payment, back, amount, back[0].confirm_no, now)
+            await self._tell_returned(payment, lines, back, amount, back[0].confirm_no, now)
             return None
         refund = await self.new_refund(payment, amount, cause=back[0].reason_code or back[0].status.value, due_at=now)
         for line in back:
@@ -78,12 +79,20 @@ class Returning:
                 payment, payment.id, TransferKind.RETURN_DECIDED, Account.HELD, Account.REFUND_PAYABLE, amount
             )
             await self.cases.settle(institution_id, ("wrong_amount",), payment.order_no)
-        await self._tell_returned(payment, back, amount, refund.refund_no, now)
+        await self._tell_returned(payment, lines, back, amount, refund.refund_no, now)
         return refund
 
     async def _tell_returned(
-        self, payment: Payment, lines: Sequence[PaymentLine], amount: Fen, number: str, now: datetime
+        self,
+        payment: Payment,
+        lines: Sequence[PaymentLine],
+        back: Sequence[PaymentLine],
+        amount: Fen,
+        number: str,
+        now: datetime,
     ) -> None:
+        """How many of the payment's bills go back, how much and why; which ones, the payment's page says."""
+        reasons = {line.reason_code for line in back}
         await self.messages.enqueue(
             payment,
             MessageKind.REFUSED_RETURNED,
@@ -92,7 +101,9 @@ class Returning:
                 "order_no": payment.order_no,
                 "amount_fen": amount,
                 "at": now.isoformat(),
-                "reason_code": lines[0].reason_code,
+                "reason_code": reasons.pop() if len(reasons) == 1 else SEVERAL_REASONS,
+                "count": len(back),
+                "of": len(lines),
             },
         )
 

@@ -291,6 +291,8 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
     "paid": {"zh": "已缴费", "en": "Paid"},
     "returning": {"zh": "医院未入账·退款中", "en": "Not booked by the hospital · refund under way"},
     "returned": {"zh": "医院未入账·已退款", "en": "Not booked by the hospital · refunded"},
+    "part_returning": {"zh": "部分已缴费·部分退款中", "en": "Partly paid · partly being refunded"},
+    "part_returned": {"zh": "部分已缴费·部分已退款", "en": "Partly paid · partly refunded"},
     "checking": {"zh": "金额核对中，工作人员会处理", "en": "The amount is being checked by staff"},
     "not_paid": {"zh": "未支付", "en": "Not paid"},
 }
@@ -324,6 +326,9 @@ RETURN_REASONS: Mapping[str, Mapping[str, str]] = {
     "wrong_amount": {"zh": "支付金额与账单不符", "en": "the amount paid is not the bill's"},
     "": {"zh": "医院没有入账", "en": "the hospital did not book it"},
 }
+
+SEVERAL_REASONS = "several"
+"""Instead of one reason, where the bills of a merged payment go back for different ones."""
 
 
 ASKING_TEXT = {"zh": "正在向医院查询…", "en": "Asking the hospital…"}
@@ -401,15 +406,30 @@ def message_fields(kind: MessageKind, values: Mapping[str, Any], *, language: st
             values.get("guide_text") or ("请按医院指引就诊" if zh else "Please follow the hospital's signs")
         )
     elif kind is MessageKind.REFUSED_RETURNED:
-        reasons = RETURN_REASONS.get(str(values.get("reason_code", "")), RETURN_REASONS[""])
         fields["status"] = "医院未入账" if zh else "Not booked"
-        fields["note"] = f"{reasons['zh']}，正在原路退款" if zh else f"Refunding: {reasons['en']}"
+        fields["note"] = _returned_note(values, language)
     elif kind is MessageKind.REFUND_ARRIVED:
         fields["status"] = "退款成功" if zh else "Refunded"
         fields["note"] = "已退回原支付账户" if zh else "Returned to where you paid from"
     elif kind is MessageKind.PHONE_CODE:
         fields["code"] = str(values.get("code", ""))
     return fields
+
+
+def _returned_note(values: Mapping[str, Any], language: str) -> str:
+    """Why money goes back: of a merged payment for how many of its bills. At most 20 characters in Chinese."""
+    code, count, of = str(values.get("reason_code", "")), int(values.get("count", 1)), int(values.get("of", 1))
+    reason = RETURN_REASONS.get(code, RETURN_REASONS[""])[language]
+    moves = values.get("amount_fen") != 0
+    if of == 1:
+        if not moves:
+            return f"{reason}，没有扣款" if language == "zh" else f"Not charged: {reason}"
+        return f"{reason}，正在原路退款" if language == "zh" else f"Refunding: {reason}"
+    if language == "zh":
+        end = "退款中" if moves else "没有扣款"
+        return f"{count}张未入账，{end}" if code == SEVERAL_REASONS else f"{count}张未入账：{reason}，{end}"
+    start = "Refunding" if moves else "Not charged"
+    return f"{start} {count} of {of} bills" + ("" if code == SEVERAL_REASONS else f": {reason}")
 
 
 LABEL_TEXTS: dict[str, dict[str, str]] = {

@@ -19,8 +19,9 @@ def payment_view(payment: Payment, lines: Sequence[PaymentLine]) -> str:
         return "checking"
     if statuses & {LineStatus.WAITING, LineStatus.CONFIRMING}:
         return "confirming"
+    booked = statuses & {LineStatus.CONFIRMED, LineStatus.REVERSING}
     if statuses & {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.RETURNING}:
-        return "returning"
-    if statuses <= {LineStatus.RETURNED, LineStatus.DISPUTED}:
-        return "returned"
+        return "part_returning" if booked else "returning"
+    if statuses & {LineStatus.RETURNED, LineStatus.DISPUTED}:
+        return "part_returned" if booked else "returned"
     return "paid"

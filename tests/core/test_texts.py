@@ -243,6 +243,19 @@ def test_why_a_bill_was_returned_is_told_in_both_languages() -> None:
     assert texts.RETURN_REASONS[""]["en"] in unknown["note"]
 
 
+@pytest.mark.parametrize("code", [*texts.RETURN_REASONS, texts.SEVERAL_REASONS])
+@pytest.mark.parametrize(("count", "of", "amount_fen"), [(1, 1, 0), (1, 2, 3000), (12, 20, 3000), (2, 20, 0)])
+def test_of_a_merged_payment_is_told_how_many_bills_go_back(code: str, count: int, of: int, amount_fen: int) -> None:
+    values = {"reason_code": code, "count": count, "of": of, "amount_fen": amount_fen}
+    zh, en = (message_fields(MessageKind.REFUSED_RETURNED, values, language=each, hospital="H") for each in LANGUAGES)
+    assert len(zh["note"]) <= 20  # what WeChat's templates show of a field
+    assert en["note"].isascii()
+    assert ("没有扣款" in zh["note"], "Not charged" in en["note"]) == (not amount_fen, not amount_fen)
+    if of > 1:
+        assert zh["note"].startswith(f"{count}张未入账")
+        assert f"{count} of {of} bills" in en["note"]
+
+
 def test_a_moment_is_told_in_shanghai_time() -> None:
     assert time_text(MOMENT, "zh") == "2026年5月6日 10:05"
     assert time_text(MOMENT, "en") == "2026-05-06 10:05"
@@ -269,9 +282,11 @@ def test_however_a_payment_stands_there_is_a_text_for_it() -> None:
         (["waiting"], "confirming"),
         (["confirming", "confirmed"], "confirming"),
         (["confirmed"], "paid"),
-        (["confirmed", "returned"], "paid"),
-        (["confirmed", "rejected"], "returning"),
-        (["confirmed", "returning"], "returning"),
+        (["confirmed", "returned"], "part_returned"),
+        (["confirmed", "rejected"], "part_returning"),
+        (["confirmed", "returning"], "part_returning"),
+        (["confirming", "rejected"], "confirming"),
+        (["returned", "returning"], "returning"),
         (["surplus"], "returning"),
         (["returned", "returned"], "returned"),
         (["held", "held"], "checking"),

@@ -14,7 +14,7 @@ export const IDENTIFIERS = {
   birth_certificate: "出生医学证明",
 };
 
-const MOVING = new Set(["paying", "confirming", "returning", "checking"]);
+const MOVING = new Set(["paying", "confirming", "returning", "part_returning", "checking"]);
 const FOLLOW_MILLISECONDS = [600, 600, 800, 1000, 1500, 2000, 3000, 5000];
 const FOLLOW_TIMES_MAX = 120;
 
