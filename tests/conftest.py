@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
 pytest.register_assert_rewrite("tests.support")
 
@@ -45,8 +46,11 @@ LONG_FILES = ("tests/browser/test_story_every_page", "tests/browser/", "tests/bo
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & _DATABASE_FIXTURES:
             item.add_marker("database")
+        if "browser" in fixtures:  # one Chromium serves them all, and belongs to the loop in which it was started
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
     # A file is one process's: long files of few tests at the end would leave the other process idle.
     items.sort(key=lambda item: not item.nodeid.startswith(LONG_FILES))
 
@@ -123,10 +127,17 @@ def serve() -> Callable[[Sanic[Any, Any]], AbstractAsyncContextManager[str]]:
     return serve_app
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Chromium; `await browser.new_page(**PHONE)` with PHONE or DESKTOP from tests.support.chromium."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def session_browser() -> AsyncIterator[Browser]:
     from tests.support.chromium import a_browser  # late: Playwright takes 0.3 s to import
 
     async with a_browser() as browser:
         yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(session_browser: Browser) -> AsyncIterator[Browser]:
+    """Chromium; `await browser.new_page(**PHONE)` with PHONE or DESKTOP from tests.support.chromium."""
+    yield session_browser
+    for context in session_browser.contexts:  # what a test that failed has left open
+        await context.close()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.chromium import DESKTOP, PHONE
-from tests.support.sandbox_page import WAIT, WIDER_THAN_SCREEN, PhoneOnPage, running_sandbox, visit
+from tests.support.sandbox_page import WAIT, WIDER_THAN_SCREEN, PhoneOnPage, visit
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -17,13 +16,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 FIRST_BILL_SECONDS = 60.0
 GUIDE_TEXT = "请到门诊楼1楼西药房3号窗口取药"
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_sandbox() as address:
-        assert address.startswith("http://127.0.0.1:")
-        yield address
 
 
 async def test_a_newcomer_pays_a_first_bill_within_a_minute(browser: Browser, address: str) -> None:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.chromium import DESKTOP
-from tests.support.sandbox_page import WAIT, running_sandbox, visit
+from tests.support.sandbox_page import WAIT, visit
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_sandbox() as address:
-        yield address
 
 
 async def test_a_word_in_the_chat_leads_to_a_paid_bill(browser: Browser, address: str) -> None:

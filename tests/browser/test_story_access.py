@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from core.page_texts import page_text
 from tests.support.chromium import PHONE
 from tests.support.page_checks import LOOKS, Album, Look
-from tests.support.patient_phone import Hospital, PatientPhone, a_hospital, a_phone
+from tests.support.patient_phone import Hospital, PatientPhone, a_phone
 from tests.support.sandbox_page import WAIT
 
 if TYPE_CHECKING:
@@ -33,12 +32,6 @@ FOCUSED = """
   };
 }
 """
-
-
-@pytest.fixture(scope="module")
-def hospital() -> Iterator[Hospital]:
-    with a_hospital() as hospital:
-        yield hospital
 
 
 async def tab_to(phone: PatientPhone, says: str = "", *, name: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,7 @@ from core.chat_texts import chat_text
 from core.page_texts import PAGE
 from core.texts import STATUS_TEXTS
 from tests.support.page_checks import LOOKS, Album, Look
-from tests.support.patient_phone import Hospital, PatientPhone, a_hospital, a_phone
+from tests.support.patient_phone import Hospital, PatientPhone, a_phone
 from tests.support.sandbox_page import WAIT
 
 if TYPE_CHECKING:
@@ -22,12 +21,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 ZH, ZH_CARE, EN, EN_CARE = LOOKS
 GUIDE = "请到门诊楼1楼西药房3号窗口取药"
-
-
-@pytest.fixture(scope="module")
-def hospital() -> Iterator[Hospital]:
-    with a_hospital() as hospital:
-        yield hospital
 
 
 async def open_paper(phone: PatientPhone, bill_id: str, look: Look, factor: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from runtime.embedded_postgres import APP_ROLE
 from runtime.sandbox import DATABASE
 from tests.support.chromium import PHONE
 from tests.support.page_checks import Album, Look, findings
-from tests.support.sandbox_page import WAIT, PhoneOnPage, running_sandbox
+from tests.support.sandbox_page import WAIT, PhoneOnPage
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Frame, Locator, Route
@@ -37,7 +36,7 @@ class Hospital:
     """A running sandbox from behind its desk."""
 
     address: str  # of its page, without a slash
-    folder: Path
+    folder: Path  # the sandbox's
 
     async def act(self, path: str, **asked: Any) -> dict[str, Any]:
         async with aiohttp.ClientSession() as http, http.post(f"{self.address}/api/{path}", json=asked) as answer:
@@ -86,25 +85,16 @@ class Hospital:
 
     def change(self, **settings: Any) -> None:
         """The hospital decides something else for itself."""
-        port = (self.folder / "hospital" / "postgres" / "port").read_text()
+        port = (self.folder / "postgres" / "port").read_text()
         with psycopg.connect(f"postgres://{APP_ROLE}@127.0.0.1:{port}/{DATABASE}", autocommit=True) as connection:
             connection.execute("UPDATE institution SET settings = settings || %s::jsonb", [json.dumps(settings)])
 
     def bindings(self) -> int:
-        port = (self.folder / "hospital" / "postgres" / "port").read_text()
+        port = (self.folder / "postgres" / "port").read_text()
         with psycopg.connect(f"postgres://{APP_ROLE}@127.0.0.1:{port}/{DATABASE}") as connection:
             row = connection.execute("SELECT count(*) FROM binding").fetchone()
         assert row is not None
         return int(row[0])
-
-
-@contextmanager
-def a_hospital() -> Iterator[Hospital]:
-    """The whole sandbox, with a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="zhenfu-stories-") as folder:
-        Path(folder).chmod(0o755)  # root's PostgreSQL runs as somebody else
-        with running_sandbox("--folder", f"{folder}/hospital") as address:
-            yield Hospital(address=address.rstrip("/"), folder=Path(folder))
 
 
 @dataclass

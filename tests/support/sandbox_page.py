@@ -28,30 +28,35 @@ WIDER_THAN_SCREEN = "() => document.documentElement.scrollWidth - window.innerWi
 
 
 @contextmanager
-def running_sandbox(*options: str) -> Iterator[str]:
-    """`zhenfu sandbox` with a folder and ports of its own; yields the page's address, ends it by Ctrl-C."""
+def a_sandbox_folder() -> Iterator[Path]:
+    """Where sandboxes that follow one another keep their keys and the migrated database."""
     # Beside pytest's own folders: each run of root's closes those to PostgreSQL's unprivileged user.
     with tempfile.TemporaryDirectory(prefix="zhenfu-console-") as folder:
         Path(folder).chmod(0o755)
-        command = [sys.executable, "-m", "runtime.cli", "sandbox", "--folder", f"{folder}/hospital", "--port", "0"]
-        process = subprocess.Popen(
-            [*command, *options],
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        try:
-            if line:
-                yield line
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
-        assert line.startswith("http://"), errors
-        assert process.returncode == 0, errors
-        assert errors == ""
+        yield Path(folder) / "hospital"
+
+
+@contextmanager
+def running_sandbox(folder: Path) -> Iterator[str]:
+    """`zhenfu sandbox` with free ports and books that are empty; yields the page's address, ends it by Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime.cli", "sandbox", "--folder", str(folder), "--port", "0"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    try:
+        if line:
+            yield line
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert line.startswith("http://"), errors
+    assert process.returncode == 0, errors
+    assert errors == ""
 
 
 @dataclass
