@@ -46,11 +46,12 @@ class Cases:
 
     async def settle(self, institution_id: UUID, kinds: tuple[str, ...], subject: str) -> None:
         """Close open cases whose matter has settled without anybody's help."""
-        await (
-            scoped(institution_id)
-            .of(StaffCase)
-            .filter(kind__in=kinds, subject=subject, status=CaseStatus.OPEN)
-            .update(status=CaseStatus.CLOSED, closed_at=self.outside.clock.now(), closed_reason=SETTLED_BY_ITSELF)
+        await scoped(institution_id).change(
+            StaffCase,
+            {"kind": kinds, "subject": subject, "status": CaseStatus.OPEN},
+            status=CaseStatus.CLOSED,
+            closed_at=self.outside.clock.now(),
+            closed_reason=SETTLED_BY_ITSELF,
         )
 
 

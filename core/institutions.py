@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from core import plain_rows
 from core.errors import ConfigurationError, MethodNotAvailable, NotFound
 from core.models import ChatAccountRow, HospitalSiteRow, Institution, MerchantAccountRow, PaymentMethod
 from core.money import Fen
@@ -102,7 +103,7 @@ class Institutions:
     outside: Outside
 
     async def profile(self, institution_id: UUID) -> Profile:
-        row = await Institution.get(id=institution_id)
+        (row,) = await plain_rows.find(Institution, {"id": institution_id})
         return _profile(row)
 
     async def profile_by_code(self, code: str) -> Profile:
@@ -113,11 +114,11 @@ class Institutions:
         return _profile(row)
 
     async def site(self, institution_id: UUID, site_id: UUID) -> HospitalSite:
-        return self._site(await scoped(institution_id).of(HospitalSiteRow).get(id=site_id))
+        return self._site(await scoped(institution_id).get(HospitalSiteRow, id=site_id))
 
     async def sites(self, institution_id: UUID) -> list[HospitalSite]:
         """All HIS of an institution, one per branch."""
-        return [self._site(row) for row in await scoped(institution_id).of(HospitalSiteRow).order_by("branch")]
+        return [self._site(row) for row in await scoped(institution_id).find(HospitalSiteRow, ("branch",))]
 
     async def site_by_event_token(self, token: str) -> HospitalSite:
         """Raises NotFound."""
@@ -133,15 +134,15 @@ class Institutions:
             return [self._site(row) for row in await HospitalSiteRow.all().order_by("id")]
 
     async def merchant(self, institution_id: UUID, account_id: UUID) -> MerchantAccount:
-        return self._merchant(await scoped(institution_id).of(MerchantAccountRow).get(id=account_id))
+        return self._merchant(await scoped(institution_id).get(MerchantAccountRow, id=account_id))
 
     async def merchant_by_notify_token(self, token: str) -> MerchantAccount:
         """Raises NotFound."""
         with across_institutions("the token in the path says whose channel speaks"):
-            row = await MerchantAccountRow.get_or_none(notify_token=token)
-        if row is None:
+            found = await plain_rows.find(MerchantAccountRow, {"notify_token": token})
+        if not found:
             raise NotFound()
-        return self._merchant(row)
+        return self._merchant(found[0])
 
     async def all_merchants(self) -> list[MerchantAccount]:
         """For the operator's checks."""
@@ -149,12 +150,12 @@ class Institutions:
             return [self._merchant(row) for row in await MerchantAccountRow.all().order_by("id")]
 
     async def chat_account(self, institution_id: UUID, account_id: UUID) -> ChatAccount:
-        return self._chat(await scoped(institution_id).of(ChatAccountRow).get(id=account_id))
+        return self._chat(await scoped(institution_id).get(ChatAccountRow, id=account_id))
 
     async def chat_account_on(self, institution_id: UUID, platform: str) -> ChatAccount | None:
         """The institution's account on this platform, the oldest where there are several."""
-        row = await scoped(institution_id).of(ChatAccountRow).filter(platform=platform).order_by("id").first()
-        return self._chat(row) if row is not None else None
+        found = await scoped(institution_id).find(ChatAccountRow, ("id",), platform=platform)
+        return self._chat(found[0]) if found else None
 
     async def chat_account_by_app(self, institution_id: UUID, app_id: str) -> ChatAccount:
         """Raises NotFound."""
@@ -179,8 +180,8 @@ class Institutions:
     async def methods(self, institution_id: UUID, *, scene: Scene, app_id: str) -> list[PaymentMethod]:
         """The ways of paying that this scene and app may offer now, favourites first."""
         scope = scoped(institution_id)
-        found = await scope.of(PaymentMethod).filter(operator_enabled=True, institution_enabled=True, app_id=app_id)
-        accounts = {row.id: row.channel for row in await scope.of(MerchantAccountRow).filter(enabled=True)}
+        found = await scope.find(PaymentMethod, operator_enabled=True, institution_enabled=True, app_id=app_id)
+        accounts = {row.id: row.channel for row in await scope.find(MerchantAccountRow, enabled=True)}
         offered = [
             method
             for method in found

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from core import plain_rows
 from core.ledger import Account, Ledger, TransferKind
 from core.models import HisLock, Payment, PaymentLine, Refund, RefundLine
 from core.money import Fen
@@ -20,13 +21,8 @@ class PaymentRows:
     ledger: Ledger
 
     async def lines(self, payment: Payment) -> list[PaymentLine]:
-        return (
-            await scoped(payment.institution_id)
-            .of(PaymentLine)
-            .filter(payment_id=payment.id)
-            .order_by("branch", "his_bill_id")
-            .select_for_update(no_key=True)
-        )
+        by_bill = ("branch", "his_bill_id")
+        return await scoped(payment.institution_id).find(PaymentLine, by_bill, locked=True, payment_id=payment.id)
 
     async def lines_of_refund(self, payment: Payment, refund: Refund) -> list[PaymentLine]:
         parts = await scoped(payment.institution_id).of(RefundLine).filter(refund_id=refund.id)
@@ -34,12 +30,12 @@ class PaymentRows:
         return [line for line in await self.lines(payment) if line.id in wanted]
 
     async def update(self, payment: Payment, **values: Any) -> None:
-        await scoped(payment.institution_id).of(Payment).filter(id=payment.id).update(**values)
+        await scoped(payment.institution_id).change(Payment, {"id": payment.id}, **values)
         for name, value in values.items():
             setattr(payment, name, value)
 
     async def set_line(self, line: PaymentLine, **values: Any) -> None:
-        await scoped(line.institution_id).of(PaymentLine).filter(id=line.id).update(**values)
+        await scoped(line.institution_id).change(PaymentLine, {"id": line.id}, **values)
         for name, value in values.items():
             setattr(line, name, value)
 
@@ -48,7 +44,7 @@ class PaymentRows:
             await self.set_line(line, **values)
 
     async def set_refund(self, refund: Refund, **values: Any) -> Refund:
-        await scoped(refund.institution_id).of(Refund).filter(id=refund.id).update(**values)
+        await scoped(refund.institution_id).change(Refund, {"id": refund.id}, **values)
         for name, value in values.items():
             setattr(refund, name, value)
         return refund
@@ -86,4 +82,5 @@ class PaymentRows:
 async def lock_payment(order_no: str) -> Payment | None:
     """The payment under its lock, within the caller's transaction."""
     with across_institutions("an order number is unguessable and unique"):
-        return await Payment.filter(order_no=order_no).select_for_update(no_key=True).first()
+        found = await plain_rows.find(Payment, {"order_no": order_no}, locked=True)
+        return found[0] if found else None
