@@ -6,9 +6,9 @@ Every call of a Channel, Hospital, ChatPlatform or Messenger raises NotReached, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -163,6 +163,25 @@ class Notice:
     refund: RefundTrade | None = None
 
 
+class StatementKind(StrEnum):
+    PAYMENT = "payment"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatementEntry:
+    """One row of a channel's own list of what was paid and refunded on a day."""
+
+    kind: StatementKind
+    order_no: str  # as whoever placed the order numbered it: not all orders of a merchant are ours
+    channel_trade_no: str
+    refund_no: str = ""
+    channel_refund_no: str = ""
+    amount_fen: Fen
+    at: datetime
+    state_text: str = ""  # the channel's own word, for people
+
+
 class Channel(Protocol):
     """One payment channel; stateless towards our database."""
 
@@ -182,6 +201,13 @@ class Channel(Protocol):
     async def refund(self, account: MerchantAccount, refund: RefundOrder) -> RefundTrade: ...
 
     async def query_refund(self, account: MerchantAccount, refund_no: str) -> RefundTrade: ...
+
+    def statement(self, account: MerchantAccount, day: date) -> AsyncIterator[StatementEntry]:
+        """What the channel lists for a past day in Shanghai, in bounded memory.
+
+        Raises Refused with final=False while it is not ready yet.
+        """
+        ...
 
     async def read_notice(
         self, account: MerchantAccount, headers: Mapping[str, str], body: bytes
@@ -238,7 +264,10 @@ class HospitalCapabilities:
     list_paid: bool = True
     poll_bills: bool = True  # list of bills issued in a time window
     events: bool = True  # tells us about new, cancelled and window-paid bills
-    refund_check: bool = False
+    refund_check: bool = False  # says in advance what of a booked bill may go back, and why not
+    refund: bool = False  # takes a booking back for us
+    refund_query: bool = False  # says what became of our refund number, and what a red receipt is about
+    partial_refund: bool = False  # takes back part of what it booked as one: items of a bill, one bill of a group
     patient_by_id: bool = True  # tells who a bill's patient is; without it a paper's second factor cannot be checked
     confirm_unit: ConfirmUnit = ConfirmUnit.BILL
     processing_limit_seconds: int = 120  # after this long a confirm that it received is booked or refused
@@ -402,10 +431,91 @@ class PaidRecord:
     ebill_url: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BookedBill:
+    """A bill that the HIS has booked for us, by the number under which it did."""
+
+    confirm_no: str
+    his_bill_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefundItem:
+    """A part of a booked bill as the HIS counts it."""
+
+    item_id: str
+    name: str = field(repr=False)
+    amount_fen: Fen
+    refundable: bool
+    reason: str = ""  # the HIS's own words: handed out, done …
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefundableBill:
+    """What of a booked bill may go back now. A HIS that does not count by items names none."""
+
+    his_bill_id: str
+    allowed_fen: Fen
+    reason: str = ""  # the HIS's own words, where it is less than everything
+    items: tuple[RefundItem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReverseLine:
+    confirm_no: str
+    his_bill_id: str
+    amount_fen: Fen
+    item_ids: tuple[str, ...] = ()  # empty: the whole bill, or a part that is known by its amount alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReverseOrder:
+    """What the HIS is asked to take back, all or none. The same refund_no always carries the same values."""
+
+    refund_no: str
+    order_no: str
+    his_patient_id: str
+    lines: tuple[ReverseLine, ...]
+    reason: str = field(repr=False, default="")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reversal:
+    """The HIS's answer about one refund_no; `reversed` false: not, or not yet."""
+
+    reversed: bool
+    red_receipt_no: str = ""
+    amounts_fen: Mapping[str, Fen] = field(default_factory=dict)  # per his_bill_id
+    raw: bytes = field(repr=False, default=b"")
+
+
+class MoneyBy(StrEnum):
+    """Who gives the money of a red receipt back, in the HIS's word."""
+
+    US_ORIGINAL_ROUTE = "us_original_route"
+    HOSPITAL_CASH = "hospital_cash"
+    HOSPITAL_OTHER = "hospital_other"
+    UNKNOWN = "unknown"  # it does not say, or in a word that we do not know
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RedReceipt:
+    """The HIS's answer about one red receipt; `known` false: it has none of that number (yet)."""
+
+    red_receipt_no: str
+    known: bool
+    refund_no: str = ""  # ours, when we have asked for it
+    confirm_no: str = ""  # under which the bills had been booked for us; empty: somebody else's money
+    amounts_fen: Mapping[str, Fen] = field(default_factory=dict)  # per his_bill_id
+    money_by: MoneyBy = MoneyBy.UNKNOWN
+    raw: bytes = field(repr=False, default=b"")
+
+
 class HospitalEventKind(StrEnum):
     NEW_BILL = "new_bill"
     BILL_CANCELLED = "bill_cancelled"
     PAID_AT_WINDOW = "paid_at_window"
+    REFUNDED = "refunded"  # a red receipt was made, at the window or for us
     PROBE = "probe"
     OTHER = "other"
 
@@ -419,6 +529,7 @@ class HospitalEvent:
     his_bill_id: str = ""
     his_patient_id: str = ""
     happened_at: datetime | None = None
+    red_receipt_no: str = ""  # of REFUNDED; what it is about is asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -486,6 +597,23 @@ class Hospital(Protocol):
     async def list_paid(
         self, site: HospitalSite, his_patient_id: str, since: datetime, until: datetime
     ) -> tuple[PaidRecord, ...]: ...
+
+    async def refund_check(
+        self, site: HospitalSite, his_patient_id: str, bills: Sequence[BookedBill]
+    ) -> tuple[RefundableBill, ...]:
+        """What of these bills may go back now, for each of them; reading only."""
+        ...
+
+    async def confirm_refund(self, site: HospitalSite, order: ReverseOrder) -> Reversal:
+        """Take these bookings back. `reversed` false: the HIS has received it and is still working.
+
+        Refused with final=True proves that this refund_no is not reversed, by this request or an earlier one.
+        """
+        ...
+
+    async def query_refund(self, site: HospitalSite, refund_no: str) -> Reversal: ...
+
+    async def query_red_receipt(self, site: HospitalSite, red_receipt_no: str) -> RedReceipt: ...
 
     async def read_event(
         self, site: HospitalSite, headers: Mapping[str, str], body: bytes, now: datetime

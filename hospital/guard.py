@@ -23,6 +23,7 @@ from core.errors import ConfigurationError, NotReached, OutcomeUnknown, Refused
 from core.ports import (
     Acknowledgement,
     Bill,
+    BookedBill,
     Booking,
     ConfirmOrder,
     Hospital,
@@ -36,6 +37,10 @@ from core.ports import (
     LockOrder,
     LockState,
     PaidRecord,
+    RedReceipt,
+    RefundableBill,
+    Reversal,
+    ReverseOrder,
     Unverified,
 )
 
@@ -110,6 +115,20 @@ class GuardedHospital:
         self, site: HospitalSite, his_patient_id: str, since: datetime, until: datetime
     ) -> tuple[PaidRecord, ...]:
         return await self._guarded(site, lambda: self._hospital.list_paid(site, his_patient_id, since, until))
+
+    async def refund_check(
+        self, site: HospitalSite, his_patient_id: str, bills: Sequence[BookedBill]
+    ) -> tuple[RefundableBill, ...]:
+        return await self._guarded(site, lambda: self._hospital.refund_check(site, his_patient_id, bills))
+
+    async def confirm_refund(self, site: HospitalSite, order: ReverseOrder) -> Reversal:
+        return await self._guarded(site, lambda: self._hospital.confirm_refund(site, order))
+
+    async def query_refund(self, site: HospitalSite, refund_no: str) -> Reversal:
+        return await self._guarded(site, lambda: self._hospital.query_refund(site, refund_no))
+
+    async def query_red_receipt(self, site: HospitalSite, red_receipt_no: str) -> RedReceipt:
+        return await self._guarded(site, lambda: self._hospital.query_red_receipt(site, red_receipt_no))
 
     async def read_event(
         self, site: HospitalSite, headers: Mapping[str, str], body: bytes, now: datetime

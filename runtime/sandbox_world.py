@@ -135,7 +135,13 @@ class World:
                 "secret": self.hospital.keys[self.hospital.key_id],
                 "paper_key": PAPER_KEY,
             },
-            capabilities={"patient_by_id": True},
+            capabilities={
+                "patient_by_id": True,
+                "refund_check": True,
+                "refund": True,
+                "refund_query": True,
+                "partial_refund": True,
+            },
         )
         self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"
         self.callback_token = (await self.accounts().enter(setup, institution_id)).callback_token
@@ -172,6 +178,7 @@ class World:
             await asyncio.sleep(0.5)
 
     async def _merchant(self, setup: Setup, institution_id: UUID) -> None:
+        self.wechatpay.bills.base_url = self.places.url(self.places.wechatpay)
         merchant = self.wechatpay.add_merchant(
             MCHID, appids={self.miniprogram.app_id, self.service.app_id}, balance_fen=BALANCE_FEN
         )

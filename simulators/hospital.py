@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from simulators.clock import Clock
 from simulators.faults import Fault, Faults
-from simulators.hospital_books import Booked, Confirm, Event, Fields, HisBill, Lock, Red, Refusal, Unclear
+from simulators.hospital_books import Booked, Confirm, Event, Fields, HisBill, Lock, Refusal, Unclear
 from simulators.hospital_faults import API_CALLS, EVENT, FAULTS, NAME, REPEAT
+from simulators.hospital_refunds import RefundDesk
 from simulators.hospital_signing import answer_headers, event_headers, why_refused
 from simulators.hospital_stock import DOCTORS, KINDS, READY_PEOPLE, Doctor, Kind, Person
 from simulators.kit import Deliveries, Delivery, Request, Response
@@ -34,6 +35,7 @@ NONCE_LIFE = timedelta(minutes=10)
 EVENT_RETRIES_SECONDS = (10, 30, 60, 300, 600, 1800, 3600, 7200, 14400)
 LOOPBACK_NAMES = frozenset({"", "127.0.0.1", "localhost", "::1"})
 VERSION = "sim-his 1.0"
+REFUND_CALLS = frozenset({"refund_check", "confirm_refund", "query_refund", "query_red_receipt"})
 
 
 class HospitalSimulator:
@@ -53,6 +55,7 @@ class HospitalSimulator:
         weak: bool = False,
         no_lock: bool = False,
         no_events: bool = False,
+        no_refund: bool = False,
         confirm_unit: str = "bill",
         lock_seconds: int = 900,
         slow_booking_seconds: int = 45,
@@ -66,7 +69,7 @@ class HospitalSimulator:
         self.events_url = events_url
         self.keys = {key_id: secret}
         self.key_id = key_id  # signs events
-        self.weak, self.no_lock, self.no_events = weak, no_lock, no_events
+        self.weak, self.no_lock, self.no_events, self.no_refund = weak, no_lock, no_events, no_refund
         self.confirm_unit = confirm_unit
         self.lock_seconds = lock_seconds
         self.slow_booking_seconds = slow_booking_seconds
@@ -83,6 +86,7 @@ class HospitalSimulator:
         self._processing: set[str] = set()
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._sending: dict[str, Event] = {}
+        self.refunds = RefundDesk(self)
         self._operations: dict[str, Callable[[Fields, datetime, Fault | None], Fields]] = {
             "ping": self._ping,
             "find_patients": self._find_patients,
@@ -96,6 +100,10 @@ class HospitalSimulator:
             "confirm_payment": self._confirm_payment,
             "query_payment": self._query_payment,
             "list_paid": self._list_paid,
+            "refund_check": self.refunds.check,
+            "confirm_refund": self.refunds.confirm,
+            "query_refund": self.refunds.query,
+            "query_red_receipt": self.refunds.query_red_receipt,
         }
 
     # ------------------------------------------------------------ the hospital's own people
@@ -137,7 +145,7 @@ class HospitalSimulator:
         """
         if patient_id not in self.patients:
             raise Refusal("PATIENT_UNKNOWN")
-        now = self._settled()
+        now = self.settled()
         moment = issued_at or now
         day = moment.astimezone(HOSPITAL_TIME)
         nth = self._next("bill", patient_id)
@@ -199,7 +207,7 @@ class HospitalSimulator:
 
     def window_pay(self, bill_id: str, *, force: bool = False) -> str:
         """A cashier takes the money; returns the receipt number. A locked bill is refused unless forced."""
-        now = self._settled()
+        now = self.settled()
         bill = self._free_bill(bill_id, now, force=force)
         booked = self._book(bill, now, confirm_no="", amount_fen=bill.to_pay_fen, paid_by="window")
         self._tell("paid_at_window", bill)
@@ -207,32 +215,27 @@ class HospitalSimulator:
 
     def cancel(self, bill_id: str, *, force: bool = False) -> None:
         """The doctor takes the prescription back. A locked bill is refused unless forced."""
-        bill = self._free_bill(bill_id, self._settled(), force=force)
+        bill = self._free_bill(bill_id, self.settled(), force=force)
         bill.cancelled = True
         self._tell("bill_cancelled", bill)
 
     def change_amount(self, bill_id: str, to_pay_fen: int, *, force: bool = False) -> None:
         """The doctor changes the prescription. A locked bill is refused unless forced."""
-        bill = self._free_bill(bill_id, self._settled(), force=force)
+        bill = self._free_bill(bill_id, self.settled(), force=force)
         bill.total_fen += to_pay_fen - bill.to_pay_fen
         bill.to_pay_fen = to_pay_fen
 
-    def reverse_at_window(self, bill_id: str) -> str:
-        """A paid bill is taken back and cancelled; returns the red receipt's number."""
-        now = self._settled()
-        bill = self._bill(bill_id)
-        if bill.state(now) != "paid":
-            raise Refusal("NOT_PAID")
-        booked = bill.booked[len(bill.red)]
-        number = f"H{self._digits(10, 'red', booked.receipt_no):010d}"
-        bill.red.append(Red(red_receipt_no=number, receipt_no=booked.receipt_no, amount_fen=booked.amount_fen, at=now))
-        bill.cancelled = True
-        self._tell("reversed_at_window", bill)
-        return number
+    def reverse_at_window(self, bill_id: str, *, money_by: str | None = None, amount_fen: int | None = None) -> str:
+        """A paid bill, or a part of it, is taken back at the window; returns the red receipt's number."""
+        return self.refunds.reverse_at_window(bill_id, money_by=money_by, amount_fen=amount_fen)
+
+    def dispense(self, bill_id: str) -> None:
+        """The patient has got it all."""
+        self.refunds.dispense(bill_id)
 
     def resolve(self, confirm_no: str, *, book: bool) -> None:
         """The HIS's staff settle a booking whose outcome the HIS itself did not know."""
-        now = self._settled()
+        now = self.settled()
         confirm = self.confirms[confirm_no]
         if confirm.state != "unclear":
             raise Refusal("NOT_UNCLEAR")
@@ -247,7 +250,7 @@ class HospitalSimulator:
 
     def books(self) -> Fields:
         """Everything that an oracle compares with our own books; times as text."""
-        now = self._settled()
+        now = self.settled()
         return {
             "bills": {
                 bill.bill_id: {
@@ -280,6 +283,10 @@ class HospitalSimulator:
                 number: {"state": confirm.state, "times_received": confirm.times_received}
                 for number, confirm in self.confirms.items()
             },
+            "reversals": {
+                number: {"state": reversing.state, "times_received": reversing.times_received}
+                for number, reversing in self.refunds.reversings.items()
+            },
             "events": [_plain(asdict(event)) for event in self.events],
             "calls": dict(self.calls),
         }
@@ -295,6 +302,8 @@ class HospitalSimulator:
         value = identifier.get("value") if isinstance(identifier, dict) else None
         for candidate in (
             fields.get("confirm_no"),
+            fields.get("refund_no"),
+            fields.get("red_receipt_no"),
             fields.get("bill_id"),
             fields.get("patient_id"),
             value,
@@ -311,7 +320,7 @@ class HospitalSimulator:
         operation = request.path.rpartition("/")[2]
         if request.method != "POST" or start < 0 or operation not in API_CALLS:
             return Response(status=404, headers={"content-type": "text/html"}, body=b"<html>not found</html>")
-        now = self._settled()
+        now = self.settled()
         problem = why_refused(self.keys, request.method, request.target[start:], request.headers, request.body, now)
         if not problem and self._is_replay(request.headers["zhenfu-nonce"], now):
             problem = "NONCE_REPLAYED"
@@ -356,6 +365,8 @@ class HospitalSimulator:
         try:
             if fields is None:
                 raise Refusal("REQUEST_UNREADABLE")
+            if self.no_refund and operation in REFUND_CALLS:
+                raise Refusal("OPERATION_UNSUPPORTED", "本院不支持线上退费")
             return {"outcome": "ok", **self._operations[operation](fields, now, fault)}
         except Refusal as refusal:
             return {"outcome": "refused", "code": refusal.code, "message": refusal.message}
@@ -375,7 +386,10 @@ class HospitalSimulator:
                 "list_paid": True,
                 "poll_bills": True,
                 "events": not self.no_events,
-                "refund_check": False,
+                "refund_check": not self.no_refund,
+                "refund": not self.no_refund,
+                "refund_query": not self.no_refund,
+                "partial_refund": not self.no_refund,
                 "patient_by_id": True,
                 "confirm_unit": self.confirm_unit,
                 "processing_limit_seconds": 120,
@@ -388,10 +402,10 @@ class HospitalSimulator:
         return {"patients": [_shown(person) for person in self.patients.values() if asked in person.identifiers]}
 
     def _get_patient(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
-        return {"patient": _shown(self.patients[self._known_patient(fields["patient_id"])])}
+        return {"patient": _shown(self.patients[self.known_patient(fields["patient_id"])])}
 
     def _list_bills(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
-        patient_id = self._known_patient(fields["patient_id"])
+        patient_id = self.known_patient(fields["patient_id"])
         return {
             "bills": [
                 self._render(bill, now)
@@ -409,14 +423,14 @@ class HospitalSimulator:
         }
 
     def _get_bill(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
-        bill = self._bill(fields["bill_id"])
+        bill = self.bill(fields["bill_id"])
         return {"bill": {**self._render(bill, now), "items": bill.items}}
 
     def _lock_bills(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
         self._needs_lock_feature()
         confirm_no, bill_ids = str(fields["confirm_no"]), tuple(map(str, fields["bill_ids"]))
         until = _moment(fields["until"])
-        patient_id = self._known_patient(fields["patient_id"])
+        patient_id = self.known_patient(fields["patient_id"])
         what = fault.name.partition(".")[2] if fault else ""
         if what == "lock_held_by_other_once":
             raise Refusal("LOCK_HELD_BY_OTHER", "处方正在窗口办理")
@@ -471,7 +485,7 @@ class HospitalSimulator:
         lines = {str(line["bill_id"]): line["amount_fen"] for line in content["bills"]}
         if not lines or not all(type(amount) is int for amount in lines.values()):
             raise Refusal("REQUEST_UNREADABLE")
-        patient_id = self._known_patient(fields["patient_id"])
+        patient_id = self.known_patient(fields["patient_id"])
         self._meddle(what, next(iter(lines)))
         self._check_confirm(confirm_no, fields, lines, patient_id, now)
         confirm = Confirm(content=content)
@@ -546,13 +560,13 @@ class HospitalSimulator:
         return self._booking(confirm_no, confirm)
 
     def _list_paid(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
-        patient_id = self._known_patient(fields["patient_id"])
+        patient_id = self.known_patient(fields["patient_id"])
         since, until = _moment(fields["since"]), _moment(fields["until"])
         rows = [
             (booked.paid_at, bill, booked)
             for bill in self._bills_of[patient_id]
-            for booked in bill.booked[len(bill.red) :]
-            if since <= booked.paid_at < until
+            for booked in bill.booked
+            if not booked.reversed and since <= booked.paid_at < until
         ]
         return {
             "records": [
@@ -561,7 +575,7 @@ class HospitalSimulator:
                     "patient_id": patient_id,
                     "title": bill.kind.title,
                     "kind_text": bill.kind.text,
-                    "amount_fen": booked.amount_fen,
+                    "amount_fen": booked.amount_fen - booked.returned_fen,
                     "paid_at": _time(paid_at),
                     "receipt_no": booked.receipt_no,
                     "paid_by": booked.paid_by,
@@ -575,7 +589,7 @@ class HospitalSimulator:
 
     # ------------------------------------------------------------ the books
 
-    def _settled(self) -> datetime:
+    def settled(self) -> datetime:
         """The time now, after everything that was to happen by itself until now has happened."""
         now = self.clock.now()
         for number in sorted(self._processing):
@@ -583,6 +597,7 @@ class HospitalSimulator:
             assert confirm.due_at is not None
             if confirm.due_at <= now:
                 self._book_all(number, confirm, confirm.due_at)
+        self.refunds.settle(now)
         return now
 
     def _book_all(self, confirm_no: str, confirm: Confirm, at: datetime) -> None:
@@ -643,7 +658,7 @@ class HospitalSimulator:
     def _payable_bills(
         self, bill_ids: tuple[str, ...], patient_id: str, now: datetime, *, honour_lock: bool = False
     ) -> list[HisBill]:
-        bills = [self._bill(bill_id) for bill_id in bill_ids]
+        bills = [self.bill(bill_id) for bill_id in bill_ids]
         for bill in bills:
             if bill.patient_id != patient_id:
                 raise Refusal("BILL_UNKNOWN", "该患者没有此处方")
@@ -659,7 +674,7 @@ class HospitalSimulator:
         return bills
 
     def _free_bill(self, bill_id: str, now: datetime, *, force: bool) -> HisBill:
-        bill = self._bill(bill_id)
+        bill = self.bill(bill_id)
         if bill.state(now) not in ("unpaid", "expired"):
             raise Refusal(f"BILL_{bill.state(now).upper()}")
         if self._holder(bill_id, now) and not force:
@@ -686,12 +701,12 @@ class HospitalSimulator:
     def _is_booked(self, confirm_no: str) -> bool:
         return confirm_no in self.confirms and self.confirms[confirm_no].state == "booked"
 
-    def _bill(self, bill_id: object) -> HisBill:
+    def bill(self, bill_id: object) -> HisBill:
         if str(bill_id) not in self.bills:
             raise Refusal("BILL_UNKNOWN", "没有此处方")
         return self.bills[str(bill_id)]
 
-    def _known_patient(self, patient_id: object) -> str:
+    def known_patient(self, patient_id: object) -> str:
         if patient_id not in self.patients:
             raise Refusal("PATIENT_UNKNOWN", "没有此患者")
         return str(patient_id)
@@ -757,6 +772,10 @@ class HospitalSimulator:
     def _link(self, what: str, receipt_no: str) -> str:
         return f"https://his.example.invalid/{what}/{self._digest('link', what, receipt_no)[:20]}"
 
+    def new_number(self, letter: str, use: str, about: str) -> str:
+        """A number that derives from what it is about and how many there have been."""
+        return f"{letter}{self._digits(10, use, about, self._next(use, about)):010d}"
+
     def _digest(self, *parts: object) -> str:
         text = "\x1f".join([str(self.seed), *map(str, parts)])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -805,7 +824,9 @@ class HospitalSimulator:
         self._nonces_in_order.append((now, nonce))
         return False
 
-    def _event(self, type_: str, bill_id: str, patient_id: str, role: str = "genuine") -> Event:
+    def _event(
+        self, type_: str, bill_id: str, patient_id: str, role: str = "genuine", red_receipt_no: str = ""
+    ) -> Event:
         nth = self._next("event", type_, bill_id, role)
         event = Event(
             event_id=f"E{self._digest('event', type_, bill_id, role, nth)[:24]}",
@@ -813,30 +834,34 @@ class HospitalSimulator:
             bill_id=bill_id,
             patient_id=patient_id,
             happened_at=self.clock.now(),
+            red_receipt_no=red_receipt_no,
             role=role,
         )
         self.events.append(event)
         return event
 
-    def _tell(self, type_: str, bill: HisBill) -> None:
+    def tell_refunded(self, bill: HisBill, red_receipt_no: str) -> None:
+        self._tell("refunded", bill, red_receipt_no)
+
+    def _tell(self, type_: str, bill: HisBill, red_receipt_no: str = "") -> None:
         """Put an event on its way, unless this HIS has none or a fault strikes it."""
         if self.no_events or not self.events_url:
             return
         fault = self.faults.pick(self.name, EVENT, bill.bill_id, specific=True)
         what = fault.name.partition(".")[2] if fault else ""
         if what == "event_lost":
-            self._event(type_, bill.bill_id, bill.patient_id, "lost")
+            self._event(type_, bill.bill_id, bill.patient_id, "lost", red_receipt_no)
             return
         if what == "event_forged":
             forged = self._event("paid_at_window", bill.bill_id, bill.patient_id, "forged")
             self._send(forged, secret="a-secret-that-somebody-has-made-up-himself")
-        event = self._event(type_, bill.bill_id, bill.patient_id)
+        event = self._event(type_, bill.bill_id, bill.patient_id, red_receipt_no=red_receipt_no)
         sent: list[Request] = []
         self._send(event, keep=sent)
         if what == "event_duplicated":
             self._send(event, after_seconds=5)
         elif what == "event_replayed":
-            replay = self._event(type_, bill.bill_id, bill.patient_id, "replay")
+            replay = self._event(type_, bill.bill_id, bill.patient_id, "replay", red_receipt_no)
             replay.event_id = event.event_id
             self._send(replay, after_seconds=5, again=sent)
 
@@ -876,7 +901,8 @@ class HospitalSimulator:
                 "bill_id": event.bill_id,
                 "patient_id": event.patient_id,
                 "happened_at": _time(event.happened_at),
-            },
+            }
+            | ({"red_receipt_no": event.red_receipt_no} if event.red_receipt_no else {}),
             separators=(",", ":"),
         ).encode()
         nonce = self._digest("event nonce", key, self._next("event nonce", key))
@@ -917,7 +943,10 @@ class HospitalSimulator:
         elif path == "/_change_amount":
             self.change_amount(fields["bill_id"], int(fields["to_pay_fen"]), force=force)
         elif path == "/_reverse":
-            return {"red_receipt_no": self.reverse_at_window(fields["bill_id"])}
+            money_by = fields.get("money_by") or None
+            return {"red_receipt_no": self.reverse_at_window(fields["bill_id"], money_by=money_by)}
+        elif path == "/_dispense":
+            self.dispense(fields["bill_id"])
         elif path == "/_resolve":
             self.resolve(fields["confirm_no"], book=bool(fields["book"]))
         elif path == "/_probe":

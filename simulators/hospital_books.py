@@ -34,16 +34,21 @@ class Booked:
     paid_by: str  # "mobile" | "window"
     order_no: str = ""
     channel_trade_no: str = ""
+    returned_fen: int = 0
+    reversed: bool = False  # all of it has been taken back
 
 
 @dataclass(kw_only=True)
 class Red:
-    """A receipt taken back at the window."""
+    """What was taken back of a receipt, all or a part. One number may stand for several bills."""
 
     red_receipt_no: str
     receipt_no: str
     amount_fen: int
     at: datetime
+    refund_no: str = ""  # whoever asked for it; empty: the cashier
+    confirm_no: str = ""
+    money_by: str = ""
 
 
 @dataclass(kw_only=True)
@@ -67,11 +72,17 @@ class HisBill:
     cancelled: bool = False
     booked: list[Booked] = field(default_factory=list)
     red: list[Red] = field(default_factory=list)
+    handed_out: set[str] = field(default_factory=set)  # ids of items that the patient has, or that are done
+    taken_back: set[str] = field(default_factory=set)
+    invoiced_on_paper: bool = False
+
+    def item_ids(self) -> list[str]:
+        return [str(position) for position in range(1, len(self.items) + 1)]
 
     def state(self, now: datetime) -> str:
         if self.cancelled:
             return "cancelled"
-        if len(self.booked) > len(self.red):
+        if any(not booked.reversed for booked in self.booked):
             return "paid"
         if self.valid_until is not None and self.valid_until <= now:
             return "expired"
@@ -112,6 +123,7 @@ class Event:
     bill_id: str
     patient_id: str
     happened_at: datetime
+    red_receipt_no: str = ""
     role: str = "genuine"  # genuine | lost | duplicate | replay | forged
     attempts: int = 0
     accepted_at: datetime | None = None

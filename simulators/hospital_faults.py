@@ -19,16 +19,23 @@ API_CALLS = frozenset(
         "confirm_payment",
         "query_payment",
         "list_paid",
+        "refund_check",
+        "confirm_refund",
+        "query_refund",
+        "query_red_receipt",
         "ping",
     }
 )
 # Asked beside the calls: what happens to an event (key: bill id), how a repeated booking is answered (key:
 # confirm_no).
 EVENT, REPEAT = "event", "confirm_repeated"
+# … and how a repeated reversal is answered (key: refund_no).
+REFUND_REPEAT = "refund_repeated"
 
 _CONFIRM = frozenset({"confirm_payment"})
 _LOCK = frozenset({"lock_bills"})
 _EVENT = frozenset({EVENT})
+_REFUND = frozenset({"confirm_refund"})
 
 _ASKED = "Unknown at first; query_payment or query_lock tells, then the same call goes on under its number."
 
@@ -140,6 +147,52 @@ FAULTS: tuple[Fault, ...] = (
         _CONFIRM,
         "记账结果一直不明",
         "The HIS neither books nor refuses until its staff act; lies in the case list until then.",
+        person=True,
+    ),
+    # Taking back.
+    _fault(
+        "reversed_but_error_500",
+        _REFUND,
+        "HTTP 500，实际已退费",
+        "Unknown at first; query_refund says reversed, and the money goes back once.",
+        effect=Effect.ERROR_AFTER,
+    ),
+    _fault(
+        "reverses_slowly",
+        _REFUND,
+        "退费慢，先答处理中",
+        "Waits; query_refund says reversed within the declared processing limit; reversed once.",
+    ),
+    _fault(
+        "reversed_but_unlisted_code",
+        _REFUND,
+        "已退费却返回不在表内的错误码",
+        "The code is not listed, so it proves nothing; query_refund says reversed, and the money goes back once.",
+    ),
+    _fault(
+        "refund_repeat_says_refunded",
+        frozenset({REFUND_REPEAT}),
+        "重复退费请求被答“已退费”（其实是我们退的）",
+        "Asked back whether this number is reversed: yes, so the money goes back, once.",
+    ),
+    _fault(
+        "handed_out_meanwhile",
+        _REFUND,
+        "申请退费时药品刚被发出",
+        "Refused with DISPENSED or EXECUTED; nothing goes back, the line stays booked, whoever asked reads why.",
+    ),
+    _fault(
+        "never_answers_reversal",
+        _REFUND,
+        "退费结果一直不明",
+        "The HIS neither reverses nor refuses until its staff act; lies in the case list until then.",
+        person=True,
+    ),
+    _fault(
+        "red_receipt_says_nothing_of_money",
+        frozenset({"query_red_receipt"}),
+        "红票没有说由谁退钱",
+        "Nothing is paid; lies in the case list until a person knows who gives the money back.",
         person=True,
     ),
     # Events.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from core.errors import NotReached, OutcomeUnknown, Refused
 from core.ports import (
     Acknowledgement,
     Bill,
+    BookedBill,
     Booking,
     ConfirmOrder,
     HospitalEvent,
@@ -27,9 +28,13 @@ from core.ports import (
     LockOrder,
     LockState,
     PaidRecord,
+    RedReceipt,
+    RefundableBill,
+    Reversal,
+    ReverseOrder,
     Unverified,
 )
-from hospital.rest import mapping
+from hospital.rest import mapping, refund_mapping
 from hospital.rest.client import RestClient
 from hospital.rest.signing import LINKS_PATH, SeenNonces, answer_headers, event_problem, read_keys
 from wire.http import Transport
@@ -46,7 +51,7 @@ def fresh_nonce() -> str:
 
 
 class RestHospital:
-    """Every call is one exchange; only a final refusal to lock or to book is asked back before it counts."""
+    """Every call is one exchange; only a final refusal to lock, book or reverse is asked back before it counts."""
 
     name = "rest"
 
@@ -171,6 +176,51 @@ class RestHospital:
         answer = await self.client.call(site, "list_paid", asked)
         with _reading():
             return mapping.read_paid(answer.fields, branch=site.branch, his_patient_id=his_patient_id)
+
+    async def refund_check(
+        self, site: HospitalSite, his_patient_id: str, bills: Sequence[BookedBill]
+    ) -> tuple[RefundableBill, ...]:
+        answer = await self.client.call(site, "refund_check", refund_mapping.write_refund_check(his_patient_id, bills))
+        with _reading():
+            return refund_mapping.read_refundable(answer.fields, asked=frozenset(bill.his_bill_id for bill in bills))
+
+    async def confirm_refund(self, site: HospitalSite, order: ReverseOrder) -> Reversal:
+        """Ask the HIS to take these bookings back. `reversed` false: it has received it and is still working."""
+        try:
+            answer = await self.client.call(site, "confirm_refund", refund_mapping.write_confirm_refund(order))
+        except Refused as refused:
+            return await self._reversed_after_all(site, order.refund_no, refused)
+        with _reading():
+            return refund_mapping.read_reversal(
+                answer.fields,
+                raw=answer.raw,
+                refund_no=order.refund_no,
+                amounts={line.his_bill_id: line.amount_fen for line in order.lines},
+            )
+
+    async def _reversed_after_all(self, site: HospitalSite, refund_no: str, refused: Refused) -> Reversal:
+        """A listed refusal stands only if this refund_no is not reversed: ALREADY_REFUNDED may mean by us."""
+        if not refused.final:
+            raise refused
+        if not site.capabilities.refund_query:
+            raise Refused(refused.code, refused.message, final=False, raw=refused.raw) from refused
+        try:
+            reversal = await self.query_refund(site, refund_no)
+        except (Refused, NotReached) as silence:
+            raise OutcomeUnknown(f"{refused.code}, and no word on whether it was reversed for us") from silence
+        if not reversal.reversed:
+            raise refused
+        return reversal
+
+    async def query_refund(self, site: HospitalSite, refund_no: str) -> Reversal:
+        answer = await self.client.call(site, "query_refund", {"refund_no": refund_no})
+        with _reading():
+            return refund_mapping.read_reversal(answer.fields, raw=answer.raw, refund_no=refund_no)
+
+    async def query_red_receipt(self, site: HospitalSite, red_receipt_no: str) -> RedReceipt:
+        answer = await self.client.call(site, "query_red_receipt", {"red_receipt_no": red_receipt_no})
+        with _reading():
+            return refund_mapping.read_red_receipt(answer.fields, raw=answer.raw, red_receipt_no=red_receipt_no)
 
     async def read_event(
         self, site: HospitalSite, headers: Mapping[str, str], body: bytes, now: datetime

@@ -69,6 +69,24 @@ FINAL_REFUSALS: Mapping[str, frozenset[str]] = {
     ),
     "query_payment": frozenset(),
     "list_paid": frozenset({"PATIENT_UNKNOWN"}),
+    "refund_check": frozenset(),
+    "confirm_refund": frozenset(
+        {
+            "DISPENSED",
+            "EXECUTED",
+            "INVOICED_ON_PAPER",
+            "REFUND_TOO_LATE",
+            "REFUND_WINDOW_ONLY",
+            "REFUND_ABOVE_REST",
+            "ALREADY_REFUNDED",
+            "PARTIAL_NOT_ALLOWED",
+            "NOT_BOOKED",
+            "BILL_UNKNOWN",
+            "PATIENT_UNKNOWN",
+        }
+    ),
+    "query_refund": frozenset(),
+    "query_red_receipt": frozenset(),
     "ping": frozenset(),
 }
 """The closed list: per operation, the codes that prove that nothing was done and nothing will be."""
@@ -462,6 +480,7 @@ def read_event_body(body: bytes) -> HospitalEvent:
         his_bill_id=text(fields, "bill_id"),
         his_patient_id=text(fields, "patient_id"),
         happened_at=moment(fields, "happened_at"),
+        red_receipt_no=text(fields, "red_receipt_no"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -154,7 +154,9 @@ def _bookings(bills: Mapping[str, Fields]) -> dict[str, list[_Booking]]:
     """The HIS's mobile bookings by order number, each with what was taken back of it."""
     found: defaultdict[str, list[_Booking]] = defaultdict(list)
     for bill_id, bill in bills.items():
-        reds = {str(red["receipt_no"]): int(red["amount_fen"]) for red in bill["red_receipts"]}
+        reds: Counter[str] = Counter()
+        for red in bill["red_receipts"]:
+            reds[str(red["receipt_no"])] += int(red["amount_fen"])
         for booked in bill["bookings"]:
             if booked["paid_by"] == "mobile":
                 found[str(booked["order_no"])].append(
@@ -162,7 +164,7 @@ def _bookings(bills: Mapping[str, Fields]) -> dict[str, list[_Booking]]:
                         bill_id=bill_id,
                         title=str(bill["title"]),
                         fen=int(booked["amount_fen"]),
-                        taken_back_fen=reds.get(str(booked["receipt_no"]), 0),
+                        taken_back_fen=reds[str(booked["receipt_no"])],
                         receipt_no=str(booked["receipt_no"]),
                         at=str(booked["paid_at"]),
                     )

@@ -27,7 +27,8 @@ CAUSES = {
     "BILL_CANCELLED": "处方已作废",
     "BILL_PAID": "处方已缴费",
     "AMOUNT_MISMATCH": "金额变了",
-    "reversed_at_window": "窗口退费",
+    "staff": "医院退费",
+    "red_receipt": "窗口退费",
 }
 ENDED_BOTH = {("SUCCESS", "refunded"), ("CLOSED", "dead"), ("CLOSED", "stuck"), ("ABNORMAL", "stuck")}
 

@@ -16,16 +16,21 @@ from core.money import Fen
 from core.ports import (
     RELOCK_CODES,
     BillKind,
+    BookedBill,
+    ConfirmOrder,
     HospitalEvent,
     HospitalEventKind,
     Identifier,
     IdentifierType,
     LockWord,
+    MoneyBy,
+    ReverseLine,
+    ReverseOrder,
     Unverified,
 )
 from simulators.hospital_stock import READY_PEOPLE
 from simulators.kit import Request, Response, deliver_one
-from tests.support.hospital import ELDER, EVENTS_URL, INFANT, LABOURER, Connected
+from tests.support.hospital import ELDER, EVENTS_URL, INFANT, LABOURER, MORNING, Connected
 
 SILENT = (
     "not_reached", "request_lost", "answer_lost", "error_500", "answer_garbled", "answer_unsigned",
@@ -445,6 +450,128 @@ class HospitalContract:
     async def test_a_number_never_sent_is_not_booked(self, connected: Connected) -> None:
         assert not (await connected.hospital.query_payment(connected.site, connected.a_confirm_no())).booked
 
+    # ------------------------------------------------------------ taking back
+
+    async def test_a_check_says_what_may_go_back_and_why_not(self, connected: Connected) -> None:
+        number, order = await _a_booked_bill(connected)
+        connected.simulator.refunds.dispense(number, ["2"])
+        booked = [BookedBill(confirm_no=order.confirm_no, his_bill_id=number)]
+        [bill] = await connected.hospital.refund_check(connected.site, LABOURER, booked)
+        assert (bill.his_bill_id, bill.allowed_fen, bill.reason) == (number, 1234, "药品已发出，不能退费")
+        assert [(item.item_id, item.amount_fen, item.refundable, item.reason) for item in bill.items] == [
+            ("1", 1234, True, ""),
+            ("2", 66, False, "药品已发出，不能退费"),
+        ]
+
+    async def test_a_bill_that_is_not_booked_may_not_go_back(self, connected: Connected) -> None:
+        number = connected.simulator.issue_bill(LABOURER, total_fen=100)
+        booked = [BookedBill(confirm_no=connected.a_confirm_no(), his_bill_id=number)]
+        [bill] = await connected.hospital.refund_check(connected.site, LABOURER, booked)
+        assert (bill.allowed_fen, bill.items) == (0, ())
+        assert bill.reason
+
+    async def test_a_booking_is_taken_back_once_however_often_it_is_asked_for(self, connected: Connected) -> None:
+        number, order = await _a_booked_bill(connected)
+        reverse = _a_reversal(connected, order)
+        first = await connected.hospital.confirm_refund(connected.site, reverse)
+        again = await connected.hospital.confirm_refund(connected.site, reverse)
+        asked = await connected.hospital.query_refund(connected.site, reverse.refund_no)
+        assert first.reversed
+        assert dict(first.amounts_fen) == {number: 1300}
+        assert first.red_receipt_no
+        assert first.red_receipt_no == again.red_receipt_no == asked.red_receipt_no
+        bill = connected.simulator.books()["bills"][number]
+        assert (bill["state"], [red["amount_fen"] for red in bill["red_receipts"]]) == ("cancelled", [1300])
+        assert await connected.hospital.list_paid(
+            connected.site, LABOURER, MORNING, connected.clock.now() + timedelta(seconds=1)
+        ) == ()  # fmt: skip
+
+    async def test_one_item_goes_back_and_the_bill_stays_paid(self, connected: Connected) -> None:
+        number, order = await _a_booked_bill(connected)
+        reverse = _a_reversal(connected, order, amount_fen=66, item_ids=("2",))
+        assert (await connected.hospital.confirm_refund(connected.site, reverse)).reversed
+        assert connected.simulator.books()["bills"][number]["state"] == "paid"
+        with pytest.raises(Refused) as refused:
+            await connected.hospital.confirm_refund(connected.site, _a_reversal(connected, order))
+        assert (refused.value.code, refused.value.final) == ("REFUND_ABOVE_REST", True)
+
+    async def test_a_number_never_sent_is_not_reversed(self, connected: Connected) -> None:
+        assert not (await connected.hospital.query_refund(connected.site, "R" + "0" * 25)).reversed
+
+    async def test_what_was_handed_out_is_refused_for_good(self, connected: Connected) -> None:
+        number, order = await _a_booked_bill(connected)
+        connected.simulator.dispense(number)
+        with pytest.raises(Refused) as refused:
+            await connected.hospital.confirm_refund(connected.site, _a_reversal(connected, order))
+        assert (refused.value.code, refused.value.final) == ("DISPENSED", True)
+        assert refused.value.message == "药品已发出，不能退费"
+        assert connected.simulator.books()["bills"][number]["red_receipts"] == []
+
+    @pytest.mark.parametrize(
+        "fault", [*DONE_BUT_SILENT[:1], "reversed_but_error_500", *DONE_BUT_SILENT[2:], "reversed_but_unlisted_code"]
+    )
+    async def test_reversed_without_an_answer_is_unknown_and_a_question_settles_it(
+        self, connected: Connected, fault: str
+    ) -> None:
+        number, order = await _a_booked_bill(connected)
+        reverse = _a_reversal(connected, order)
+        connected.simulator.faults.script(f"hospital.{fault}")
+        with pytest.raises((OutcomeUnknown, Refused)) as problem:
+            await connected.hospital.confirm_refund(connected.site, reverse)
+        assert not getattr(problem.value, "final", False)
+        assert (await connected.hospital.query_refund(connected.site, reverse.refund_no)).reversed
+        assert len(connected.simulator.books()["bills"][number]["red_receipts"]) == 1
+
+    async def test_already_refunded_is_asked_back_it_may_be_by_us(self, connected: Connected) -> None:
+        _, order = await _a_booked_bill(connected)
+        reverse = _a_reversal(connected, order)
+        await connected.hospital.confirm_refund(connected.site, reverse)
+        connected.simulator.faults.script("hospital.refund_repeat_says_refunded")
+        assert (await connected.hospital.confirm_refund(connected.site, reverse)).reversed
+        blind = replace(connected.site, capabilities=replace(connected.site.capabilities, refund_query=False))
+        connected.simulator.faults.script("hospital.refund_repeat_says_refunded")
+        with pytest.raises(Refused) as refused:
+            await connected.hospital.confirm_refund(blind, reverse)
+        assert (refused.value.code, refused.value.final) == ("ALREADY_REFUNDED", False)
+
+    async def test_a_slow_reversal_is_done_within_the_declared_limit(self, connected: Connected) -> None:
+        _, order = await _a_booked_bill(connected)
+        reverse = _a_reversal(connected, order)
+        connected.simulator.faults.script("hospital.reverses_slowly")
+        assert not (await connected.hospital.confirm_refund(connected.site, reverse)).reversed
+        connected.clock.advance(timedelta(seconds=connected.site.capabilities.processing_limit_seconds))
+        assert (await connected.hospital.query_refund(connected.site, reverse.refund_no)).reversed
+
+    async def test_a_red_receipt_of_the_window_says_whose_money_it_is(self, connected: Connected) -> None:
+        number, order = await _a_booked_bill(connected)
+        red = connected.simulator.reverse_at_window(number, amount_fen=66)
+        receipt = await connected.hospital.query_red_receipt(connected.site, red)
+        assert (receipt.known, receipt.refund_no, receipt.confirm_no) == (True, "", order.confirm_no)
+        assert (dict(receipt.amounts_fen), receipt.money_by) == ({number: 66}, MoneyBy.US_ORIGINAL_ROUTE)
+        cash = connected.simulator.reverse_at_window(number, money_by="hospital_cash")
+        assert (await connected.hospital.query_red_receipt(connected.site, cash)).money_by is MoneyBy.HOSPITAL_CASH
+        assert not (await connected.hospital.query_red_receipt(connected.site, "H0")).known
+
+    @pytest.mark.parametrize("word", ["", "somebody"])
+    async def test_a_red_receipt_that_does_not_say_who_pays_is_unknown(self, connected: Connected, word: str) -> None:
+        number, _ = await _a_booked_bill(connected)
+        red = connected.simulator.reverse_at_window(number, money_by=word)
+        assert (await connected.hospital.query_red_receipt(connected.site, red)).money_by is MoneyBy.UNKNOWN
+
+    async def test_our_own_red_receipt_names_our_number(self, connected: Connected) -> None:
+        _, order = await _a_booked_bill(connected)
+        reverse = _a_reversal(connected, order)
+        reversal = await connected.hospital.confirm_refund(connected.site, reverse)
+        receipt = await connected.hospital.query_red_receipt(connected.site, reversal.red_receipt_no)
+        assert receipt.refund_no == reverse.refund_no
+
+    async def test_a_red_receipt_is_told_with_its_number(self, connected: Connected) -> None:
+        number, _ = await _a_booked_bill(connected)
+        await _next_event(connected, accept=True)
+        red = connected.simulator.reverse_at_window(number)
+        event = cast(HospitalEvent, await _next_event(connected, accept=True))
+        assert (event.kind, event.red_receipt_no) == (HospitalEventKind.REFUNDED, red)
+
     # ------------------------------------------------------------ the paid list
 
     async def test_the_paid_list_has_ours_and_the_windows(self, connected: Connected) -> None:
@@ -485,7 +612,7 @@ class HospitalContract:
         connected.simulator.send_probe()
         events = [await _next_event(connected, accept=True) for _ in range(6)]
         assert [cast(HospitalEvent, event).kind.value for event in events] == [
-            "new_bill", "new_bill", "bill_cancelled", "paid_at_window", "other", "probe",
+            "new_bill", "new_bill", "bill_cancelled", "paid_at_window", "refunded", "probe",
         ]  # fmt: skip
 
     async def test_a_forged_event_is_not_believed(self, connected: Connected) -> None:
@@ -572,6 +699,35 @@ class HospitalContract:
         before = connected.simulator.books()["bills"]
         assert "answers" in await connected.hospital.check(connected.site)
         assert connected.simulator.books()["bills"] == before
+
+
+async def _a_booked_bill(connected: Connected) -> tuple[str, ConfirmOrder]:
+    """Two items over 12.34 and 0.66, paid through us."""
+    number = connected.simulator.issue_bill(LABOURER, items=[("黄芪", 1234), ("当归", 66)])
+    _, _, order = await connected.a_locked_bill(number)
+    await connected.hospital.confirm_payment(connected.site, order)
+    return number, order
+
+
+def _a_reversal(
+    connected: Connected, order: ConfirmOrder, amount_fen: int | None = None, item_ids: tuple[str, ...] = ()
+) -> ReverseOrder:
+    """Of everything that was booked, unless a part is named."""
+    (line,) = order.lines
+    return ReverseOrder(
+        refund_no="R" + connected.a_confirm_no()[1:],
+        order_no=order.order_no,
+        his_patient_id=order.his_patient_id,
+        lines=(
+            ReverseLine(
+                confirm_no=order.confirm_no,
+                his_bill_id=line.his_bill_id,
+                amount_fen=line.amount_fen if amount_fen is None else Fen(amount_fen),
+                item_ids=item_ids,
+            ),
+        ),
+        reason="药品未取",
+    )
 
 
 def _two_bills_of_one_visit(connected: Connected) -> list[str]:

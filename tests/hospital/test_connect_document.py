@@ -16,6 +16,7 @@ import pytest
 from core.money import Fen
 from core.ports import (
     RELOCK_CODES,
+    BookedBill,
     ConfirmLine,
     ConfirmOrder,
     HospitalCapabilities,
@@ -25,6 +26,8 @@ from core.ports import (
     Identifier,
     IdentifierType,
     LockOrder,
+    ReverseLine,
+    ReverseOrder,
 )
 from hospital.check import check_site
 from hospital.rest import RestHospital
@@ -41,6 +44,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "connect-a-hospital.md").read_t
 KEY_ID, SECRET = re.findall(r"Key id `(.+?)`, secret `(.+?)`", DOCUMENT)[0]
 PARAMS = {"key_id": KEY_ID, "secret": SECRET}
 CONFIRM_NO, LOCK_ID, BILL = "C7Q2M4X8RZD0A5N1B6V3K9T2WE", "L800488714363", "CF2026050600012"
+ORDER_NO, REFUND_NO = "P1M8ZC4T7XK2D9R5A0Q6N3B8VW", "R5N0T8C2KQ7M4X1Z6B9V3A0WDE"
 
 
 def _section(title: str) -> str:
@@ -147,11 +151,16 @@ def _ask(hospital: RestHospital, operation: str) -> Awaitable[Any]:
         lock_id=LOCK_ID,
         his_patient_id=LABOURER,
         lines=(ConfirmLine(his_bill_id=BILL, amount_fen=Fen(3210)),),
-        order_no="P1M8ZC4T7XK2D9R5A0Q6N3B8VW",
+        order_no=ORDER_NO,
         method="wechatpay/miniprogram/wechat",
         channel_trade_no="4200002631202605061234567890",
         paid_at=datetime(2026, 5, 6, 2, 3, 11, tzinfo=UTC),
     )
+    part = ReverseLine(confirm_no=CONFIRM_NO, his_bill_id=BILL, amount_fen=Fen(1280), item_ids=("1",))
+    reverse = ReverseOrder(
+        refund_no=REFUND_NO, order_no=ORDER_NO, his_patient_id=LABOURER, lines=(part,), reason="药品未取"
+    )
+    booked = [BookedBill(confirm_no=CONFIRM_NO, his_bill_id=BILL)]
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "ping": lambda: hospital.check(site),
         "find_patients": lambda: hospital.find_patients(site, card),
@@ -165,6 +174,10 @@ def _ask(hospital: RestHospital, operation: str) -> Awaitable[Any]:
         "confirm_payment": lambda: hospital.confirm_payment(site, confirm),
         "query_payment": lambda: hospital.query_payment(site, CONFIRM_NO),
         "list_paid": lambda: hospital.list_paid(site, LABOURER, morning - timedelta(days=30), morning),
+        "refund_check": lambda: hospital.refund_check(site, LABOURER, booked),
+        "confirm_refund": lambda: hospital.confirm_refund(site, reverse),
+        "query_refund": lambda: hospital.query_refund(site, REFUND_NO),
+        "query_red_receipt": lambda: hospital.query_red_receipt(site, "H4410982256"),
     }
     return calls[operation]()
 
@@ -199,7 +212,8 @@ async def test_the_simulated_his_understands_each_sample(operation: str) -> None
         )
     )
     answer = orjson.loads(response.body)
-    expected = {"lock_bills": "BILL_UNKNOWN", "confirm_payment": "BILL_UNKNOWN", "get_bill": "BILL_UNKNOWN"}
+    about_a_bill = ("lock_bills", "confirm_payment", "get_bill", "refund_check", "confirm_refund")
+    expected = dict.fromkeys(about_a_bill, "BILL_UNKNOWN")
     assert answer.get("code") == expected.get(operation), answer
 
 

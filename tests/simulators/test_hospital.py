@@ -151,7 +151,11 @@ def test_the_ready_people_have_numbers_that_pass_a_check_and_belong_to_nobody() 
 def test_every_fault_says_how_it_ends() -> None:
     assert len(FAULTS) >= 20
     assert all(fault.ends and fault.title_zh and fault.calls for fault in FAULTS)
-    assert [fault.name for fault in FAULTS if fault.needs_person] == ["hospital.never_answers_booking"]
+    assert [fault.name for fault in FAULTS if fault.needs_person] == [
+        "hospital.never_answers_booking",
+        "hospital.never_answers_reversal",
+        "hospital.red_receipt_says_nothing_of_money",
+    ]
 
 
 # ---------------------------------------------------------------- what is sent to us

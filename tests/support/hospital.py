@@ -113,7 +113,14 @@ def a_site(simulator: HospitalSimulator, base_url: str, **changes: object) -> Ho
         "adapter": "rest",
         "base_url": base_url,
         "params": {"key_id": simulator.key_id, "secret": simulator.keys[simulator.key_id]},
-        "capabilities": HospitalCapabilities(lock=not simulator.no_lock, events=not simulator.no_events),
+        "capabilities": HospitalCapabilities(
+            lock=not simulator.no_lock,
+            events=not simulator.no_events,
+            refund_check=not simulator.no_refund,
+            refund=not simulator.no_refund,
+            refund_query=not simulator.no_refund,
+            partial_refund=not simulator.no_refund,
+        ),
         **changes,
     }
     return HospitalSite(**values)

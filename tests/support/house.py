@@ -40,7 +40,7 @@ from simulators.wechat import WechatPlatformSimulator
 from simulators.wechat_push_line import push_one
 from simulators.wechatpay import WechatPaySimulator
 from tests.support.remembered import remember_private_keys
-from tests.support.transports import HeldTransport, InProcessTransport
+from tests.support.transports import HeldTransport, InProcessDownloads, InProcessTransport
 
 MORNING = datetime(2026, 5, 6, 2, 0, tzinfo=UTC)  # ten o'clock in Shanghai
 PUBLIC_URL = "http://house.test"
@@ -136,12 +136,14 @@ class House:
             public_url=PUBLIC_URL,
             program="test",
             nonce=lambda: seeded_nonce(),
+            downloads=InProcessDownloads(transport),
         )
         nonces = seeded_bytes(f"nonce/{seed}")
 
         def seeded_nonce() -> str:
             return nonces(16).hex()
 
+        pay.bills.base_url = PAY_URL
         house = cls(
             clock=clock,
             faults=faults,
@@ -170,6 +172,10 @@ class House:
                 "lock": not his.no_lock,
                 "lock_query": not his.no_lock,
                 "events": not his.no_events,
+                "refund_check": not his.no_refund,
+                "refund": not his.no_refund,
+                "refund_query": not his.no_refund,
+                "partial_refund": not his.no_refund,
                 "confirm_unit": his.confirm_unit,
             },
         )
