@@ -1,0 +1,194 @@
+"""python -m tests.kills --seed 7 shows one day with real deaths; --seeds 200 lives through as many.
+
+The seed fixes the plan, not the interleaving: a seed that has failed leaves its trace in a file, and `--again 50` says
+how often it fails. A run ends with its totals, or with the seeds that failed and status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+from runtime.child_processes import dies_with_us
+from tests.kills.machines import Machines, a_set_of_machines
+from tests.kills.mutations import MUTATIONS
+from tests.kills.running import Result, run_seed
+
+FAILURES_MAX = 5  # then the run stops looking for more
+
+
+def main() -> int:
+    arguments = _arguments()
+    logging.getLogger().addHandler(logging.NullHandler())
+    signal.signal(signal.SIGTERM, _end)
+    memory = Path("/dev/shm")  # noqa: S108
+    if os.access(memory, os.W_OK):
+        tempfile.tempdir = str(memory)  # nothing here must outlive the run
+    if arguments.worker:
+        return _work(arguments)
+    if arguments.seeds is None:
+        return _show(arguments)
+    return _search(arguments)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="run this one and show what happened")
+    parser.add_argument("--seeds", type=int, help="run so many, one after the other, and show the totals")
+    parser.add_argument("--start", type=int, default=1, help="the first of them")
+    parser.add_argument("--again", type=int, default=0, help="run a seed that has failed so often again")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), default="", help="make this mistake")
+    parser.add_argument("--quiet", action="store_true", help="no steps")
+    parser.add_argument("--traces", type=Path, default=Path(tempfile.gettempdir()) / "zhenfu-kills")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--stride", type=int, default=1, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    with a_set_of_machines() as machines:
+        result = run_seed(machines, arguments.seed, mutation=arguments.mutation)
+        if not arguments.quiet:
+            print("\n".join(result.trace))
+        print(f"seed {result.seed}: {result.seconds:.2f} s")
+        for name, count in result.counts.items():
+            print(f"  {count:8}  {name}")
+        if result.failure:
+            print(f"FAILED: {result.failure}")
+            _keep(arguments, result)
+        if arguments.again:
+            _again(machines, arguments, result.seed)
+    return bool(result.failure)
+
+
+def _again(machines: Machines, arguments: argparse.Namespace, seed: int) -> None:
+    """How often does it fail?"""
+    failed = 0
+    for _ in range(arguments.again):
+        result = run_seed(machines, seed, mutation=arguments.mutation)
+        if result.failure:
+            failed += 1
+            _keep(arguments, result)
+    print(f"seed {seed} again: {failed} of {arguments.again} runs failed", flush=True)
+
+
+def _keep(arguments: argparse.Namespace, result: Result) -> Path:
+    """Each failure's trace in a file of its own."""
+    folder: Path = arguments.traces
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (path := folder / f"seed-{result.seed}-{number}.txt").exists():
+        number += 1
+    path.write_text("\n".join(result.trace) + "\n")
+    return path
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    started = time.monotonic()
+    totals: Counter[str] = Counter()
+    failed: list[Result] = []
+    done = 0
+    for result in _results(arguments):
+        done += 1
+        totals.update(result.counts)
+        if result.failure:
+            failed.append(result)
+            print(f"seed {result.seed} FAILED ({_keep(arguments, result)}): {result.failure[:2000]}", flush=True)
+            if len(failed) == (1 if arguments.mutation else FAILURES_MAX):
+                break
+        if done % 100 == 0:
+            print(f"{done} seeds, {60 * done / (time.monotonic() - started):.0f} a minute", flush=True)
+    if arguments.mutation:
+        return _say_caught(arguments, failed, done)
+    minutes = (time.monotonic() - started) / 60
+    print(f"{done} seeds, {done / minutes:.0f} seeds a minute in {arguments.processes} processes")
+    for name, count in sorted(totals.items()):
+        print(f"  {count:10}  {name}")
+    if failed:
+        seeds = ", ".join(str(result.seed) for result in failed)
+        print(f"FAILED seeds: {seeds}; one of them again: make kills SEED={failed[0].seed} AGAIN=50")
+        if arguments.again:
+            with a_set_of_machines() as machines:
+                for result in failed:
+                    _again(machines, arguments, result.seed)
+    return bool(failed)
+
+
+def _say_caught(arguments: argparse.Namespace, failed: list[Result], done: int) -> int:
+    if failed and ("AttributeError" in failed[0].failure or "TypeError" in failed[0].failure):
+        print(f"{arguments.mutation} does not fit the code any more: {failed[0].failure}")
+        return True
+    if failed:
+        print(f"{arguments.mutation} is caught by seed {failed[0].seed}, the {done}. of {arguments.seeds}")
+        return False
+    print(f"{arguments.mutation} is NOT caught by any of {done} seeds")
+    return True
+
+
+def _results(arguments: argparse.Namespace) -> Iterator[Result]:
+    """Every process has machines of its own and every so-manieth seed."""
+    with ExitStack() as stack:
+        ears = stack.enter_context(selectors.DefaultSelector())
+        for number in range(min(arguments.processes, arguments.seeds)):
+            worker = stack.enter_context(
+                subprocess.Popen(
+                    [
+                        sys.executable,
+                        *("-m", "tests.kills", "--worker"),
+                        *(("--mutation", arguments.mutation) if arguments.mutation else ()),
+                        *("--start", str(arguments.start + number), "--stride", str(arguments.processes)),
+                        *("--seeds", str(len(range(number, arguments.seeds, arguments.processes)))),
+                    ],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    preexec_fn=dies_with_us(signal.SIGTERM),
+                )
+            )
+            stack.callback(worker.terminate)
+            ears.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+        while ears.get_map():
+            for key, _ in ears.select():
+                worker = key.data
+                assert worker.stdout is not None
+                line = worker.stdout.readline()
+                if line:
+                    yield Result(**json.loads(line))
+                else:
+                    ears.unregister(worker.stdout)
+                    if worker.wait() != 0:
+                        raise SystemExit(f"a worker ended with status {worker.returncode}")
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    with a_set_of_machines() as machines:
+        for number in range(arguments.seeds):
+            seed = arguments.start + number * arguments.stride
+            result = run_seed(machines, seed, mutation=arguments.mutation)
+            if not result.failure:
+                result.trace = []
+            print(json.dumps(result.as_json()), flush=True)
+            if result.failure and arguments.mutation:
+                break
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The product's programs as processes: ordered from the fork server, killed, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.child_processes import dies_with_us, free_port
+from tests.kills.children import BELL, WEB, WORKER
+from tests.kills.forking import MESSAGE_BYTES_MAX
+
+WARM_SECONDS = 120.0
+END_SECONDS = 20.0
+LOG_LEVEL = 30  # warnings
+
+
+@dataclass
+class Program:
+    """One of them; it may live many times."""
+
+    name: str
+    kind: str
+    port: int = 0
+    pid: int = 0  # 0: not running
+    ready: bool = False
+    lives: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    stays_down: bool = False
+
+
+class ForkServer:
+    """Started once, from a thread that lives as long as it is wanted."""
+
+    def __init__(self, environment: Mapping[str, str], private_key: str) -> None:
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.kills.forking", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=dies_with_us(signal.SIGKILL),
+        )
+        theirs.close()
+        self.control.settimeout(WARM_SECONDS)
+        self.order(do="warm", environment=dict(environment), private_key=private_key)
+        if not self.control.recv(MESSAGE_BYTES_MAX):
+            raise RuntimeError("the fork server does not start")
+        self.control.setblocking(False)
+
+    def order(self, **values: Any) -> None:
+        self.control.send(json.dumps(values).encode())
+
+    def close(self) -> None:
+        """It kills whatever still runs."""
+        self.control.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass
+class Programs:
+    """Those of one day."""
+
+    server: ForkServer
+    environment: Mapping[str, str]
+    log: Path
+    mutation: str
+    told: Callable[[Program, str], None]  # every change in a program's life
+    all: list[Program] = field(default_factory=list)
+    _starting: dict[str, Program] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        asyncio.get_running_loop().add_reader(self.server.control, self._hear)
+
+    def add(self, name: str, kind: str) -> None:
+        self.all.append(Program(name, kind, port=free_port() if kind == WEB else 0))
+
+    def start(self, program: Program) -> None:
+        program.lives += 1
+        program.ended.clear()
+        self._starting[program.name] = program
+        self.server.order(
+            do="start",
+            name=program.name,
+            kind=program.kind,
+            log=str(self.log),
+            log_level=LOG_LEVEL,
+            mutation=self.mutation,
+            programs=len(self.all),
+            environment={**self.environment, "ZHENFU_PORT": str(program.port)},
+        )
+
+    def of(self, pid: int | None) -> Program | None:
+        return next((program for program in self.all if pid and program.pid == pid), None)
+
+    def pids(self) -> list[int]:
+        return [program.pid for program in self.all if program.pid]
+
+    def serving(self) -> list[Program]:
+        return [program for program in self.all if program.kind == WEB and program.ready]
+
+    def ring(self) -> None:
+        """Workers look again."""
+        for program in self.all:
+            if program.kind == WORKER and program.pid and program.ready:
+                os.kill(program.pid, BELL)
+
+    def starting(self) -> bool:
+        return bool(self._starting) or any(program.pid and not program.ready for program in self.all)
+
+    async def kill(self, program: Program) -> None:
+        """Returns when it is gone: nothing more comes from it."""
+        if program.pid:
+            os.kill(program.pid, signal.SIGKILL)
+            await asyncio.wait_for(program.ended.wait(), END_SECONDS)
+
+    async def end(self) -> None:
+        """All of them, for good."""
+        for program in self.all:
+            program.stays_down = True
+        while self._starting:
+            await asyncio.sleep(0.005)
+        for program in self.all:
+            await self.kill(program)
+        asyncio.get_running_loop().remove_reader(self.server.control)
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                message = self.server.control.recv(MESSAGE_BYTES_MAX)
+            except BlockingIOError:
+                return
+            if not message:
+                raise RuntimeError("the fork server is gone")
+            self._note(json.loads(message))
+
+    def _note(self, message: dict[str, Any]) -> None:
+        said = message["said"]
+        program = self._starting.pop(message.get("name", ""), None) if said != "ended" else None
+        if program is not None:  # whichever is heard first: the server's word, or the child's that it is ready
+            program.pid, program.ready = message["pid"], False
+        program = program or self.of(message["pid"])
+        if program is None:
+            return
+        if said == "ready":
+            program.ready = True
+        elif said == "ended":
+            said = "was killed" if message["status"] == -signal.SIGKILL else f"ended with {message['status']}"
+            program.pid, program.ready = 0, False
+            program.ended.set()
+        self.told(program, said)
