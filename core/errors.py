@@ -26,6 +26,7 @@ ZhenfuError
 │   ├── NotAllowed              this member of staff may not do that
 │   ├── NeedsAnother            it takes two: somebody else must decide
 │   ├── RefundNotPossible       the HIS, the amount or the state stands against it; `reason` says which
+│   ├── ActionNotPossible       not with this case, or not as it stands now; `reason` says why
 │   └── AlreadyDecided          somebody was faster
 ├── CounterpartyError           what a counterparty did to a call; answers "may money have moved?"
 │   ├── NotReached              no: the request never left
@@ -207,6 +208,12 @@ class RefundNotPossible(StaffError):
     """Values: reason (not_confirmed, too_much, window_only, his_refuses, too_late, under_way), his_text."""
 
     code = "refund_not_possible"
+
+
+class ActionNotPossible(StaffError):
+    """Values: reason (not_for_this_case, unsettled, closed, nothing_waits, proposed_already, too_early …)."""
+
+    code = "action_not_possible"
 
 
 class AlreadyDecided(StaffError):

@@ -21,6 +21,8 @@ SEALED = (
     ("raw_body", "body_enc", "raw_body.body"),
     ("inbound", "content_enc", "inbound.content"),
     ("message", "values_enc", "message.values"),
+    ("staff", "name_enc", "staff.name"),
+    ("decision", "document_enc", "decision.document"),
 )
 """Table, column, and the place that the ciphertext is bound to."""
 

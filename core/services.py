@@ -7,6 +7,7 @@ from typing import Self
 
 from core.answers import Answers
 from core.applying import Applier
+from core.audit import Audit
 from core.bills import Bills
 from core.cases import Cases
 from core.channel_side import ChannelSide
@@ -33,6 +34,7 @@ from core.refunds import Refunds
 from core.returning import Returning
 from core.rotation import Rotation
 from core.seals import Seals
+from core.staff import StaffService
 from core.starting import Starting
 
 
@@ -61,6 +63,8 @@ class Services:
     applier: Applier
     rotation: Rotation
     seals: Seals
+    staff: StaffService
+    audit: Audit
 
     @classmethod
     def on(cls, outside: Outside) -> Self:
@@ -110,4 +114,6 @@ class Services:
             applier=applier,
             rotation=Rotation(outside),
             seals=Seals(outside),
+            staff=StaffService(outside),
+            audit=Audit(outside),
         )

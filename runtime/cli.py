@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -37,6 +38,8 @@ menu = typer.Typer(help="The menu of a hospital's official account.", no_args_is
 app.add_typer(menu, name="menu")
 ledger = typer.Typer(help="The ledger: its chains and seals.", no_args_is_help=True)
 app.add_typer(ledger, name="ledger")
+staff = typer.Typer(help="Members of staff, what they may do, and their keys.", no_args_is_help=True)
+app.add_typer(staff, name="staff")
 
 
 def main() -> NoReturn:
@@ -207,6 +210,76 @@ def invariants(show: _Shown = 20, as_json: _AsJson = False) -> None:
 
     logs.to("invariants", human=True, level=50)
     _report(*run(_settings(), shown_max=show, as_json=as_json))
+
+
+@app.command()
+def adopt(
+    since: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d"], help="The day, in Shanghai, of the copy that was put back.")
+    ],
+) -> None:
+    """After a restore, before the programs start: ask about all that is open, and find what is lost."""
+    from runtime.adopt_commands import adopt as run
+
+    logs.to("adopt", human=True, level=50)
+    _report(*run(_settings(), since.date()))
+
+
+_Code = Annotated[str, typer.Argument(help="By which colleagues know him: a staff number, never a name.")]
+_Roles = Annotated[
+    list[str] | None,
+    typer.Option("--role", help="look, request_refund, approve_refund, work_cases, attest; repeat it."),
+]
+
+
+@staff.command("add")
+def staff_add(
+    institution: _Institution,
+    code: _Code,
+    name: Annotated[str, typer.Option(help="For the operator's own list; stored encrypted.")],
+    role: _Roles = None,
+) -> None:
+    """Enter a member of staff and print his key, once."""
+    from runtime.staff_commands import add as run
+
+    logs.to("staff", human=True, level=50)
+    typer.echo(run(_settings(), institution=institution, code=code, name=name, roles=role or []))
+
+
+@staff.command("list")
+def staff_list(institution: _Institution) -> None:
+    """Print who there is and what each may do."""
+    from runtime.staff_commands import listed as run
+
+    logs.to("staff", human=True, level=50)
+    typer.echo(run(_settings(), institution=institution))
+
+
+@staff.command("key")
+def staff_key(institution: _Institution, code: _Code) -> None:
+    """Print another key, once; the old one ends."""
+    from runtime.staff_commands import new_key as run
+
+    logs.to("staff", human=True, level=50)
+    typer.echo(run(_settings(), institution=institution, code=code))
+
+
+@staff.command("roles")
+def staff_roles(institution: _Institution, code: _Code, role: _Roles = None) -> None:
+    """Say anew what a member of staff may do."""
+    from runtime.staff_commands import set_roles as run
+
+    logs.to("staff", human=True, level=50)
+    typer.echo(run(_settings(), institution=institution, code=code, roles=role or []))
+
+
+@staff.command("off")
+def staff_off(institution: _Institution, code: _Code) -> None:
+    """End a member of staff's key; what he did stays on record."""
+    from runtime.staff_commands import off as run
+
+    logs.to("staff", human=True, level=50)
+    typer.echo(run(_settings(), institution=institution, code=code))
 
 
 @app.command()
