@@ -32,6 +32,7 @@ from core.states import OPEN_PAYMENT, ProofKind
 from core.tenancy import across_institutions
 from core.transactions import rows
 from hospital.guard import GuardedHospital
+from tests.crash.wrong_decisions import DECISIONS
 
 
 def row_lock_forgotten() -> None:
@@ -231,5 +232,6 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         unlisted_refusal_is_final,
         message_sent_again,
         evidence_after_end_lost,
+        *DECISIONS,
     )
 }

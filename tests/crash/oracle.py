@@ -209,6 +209,12 @@ def _proofs(world: World) -> Iterator[str]:
             continue
         elif status == "closed" and proof == "authenticated_close" and (order is None or order.closed_at is None):
             yield f"{order_no} is closed by {proof}, but not at the channel"
+    for order_no, kind, times in world.postgres.query(
+        "SELECT p.order_no, e.kind, count(*) FROM payment_event e JOIN payment p ON p.id = e.payment_id"
+        " GROUP BY p.order_no, e.payment_id, e.kind, e.source, e.confirmation_id, e.refund_id, e.proves, e.proof_kind,"
+        " e.facts HAVING count(*) > 1"
+    ):
+        yield f"{order_no}: the same statement ({kind}) is recorded {times} times"
 
 
 def _groups(world: World) -> dict[str, dict[str, list[Line]]]:
