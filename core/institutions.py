@@ -56,6 +56,8 @@ class InstitutionSettings:
     paper_code: PaperCode = PaperCode.OFF
     paper_factor: PaperFactor = PaperFactor.LAST_FOUR
     sensitive_departments: tuple[str, ...] = ()  # parts of names; nothing of their bills shows before the factor
+    refund_approve_above_fen: Fen = Fen(0)  # above it a second person approves a refund that staff request
+    refund_daily_cap_fen: Fen = Fen(1_000_000)  # of refunds that red receipts ask for; above it two people decide
     privacy_version: str = "1"  # of the notice; a new one is asked for at the next binding or paper
 
     def is_sensitive(self, department: str) -> bool:

@@ -218,6 +218,8 @@ PROOFS = [
     " OR decided_by <> requested_by)",
     "CREATE UNIQUE INDEX refund_red_receipt_once ON refund (institution_id, payment_id, red_receipt_no)"
     " WHERE red_receipt_no <> '' AND replaces_id IS NULL",
+    "CREATE UNIQUE INDEX refund_requested_once ON refund (institution_id, requested_by, request_key)"
+    " WHERE request_key <> ''",
     "ALTER TABLE decision ADD CONSTRAINT decision_two_people CHECK (status = 'declined' OR decided_by <> proposed_by)",
     "ALTER TABLE decision ADD CONSTRAINT decision_decided CHECK ((status = 'proposed') = (decided_by IS NULL))",
     "CREATE UNIQUE INDEX decision_open_once ON decision (institution_id, kind, payment_id,"

@@ -78,7 +78,7 @@ class PaymentLine(DueMixin):
     guide_text = fields.TextField(default="")
     receipt_url = fields.TextField(default="")
     ebill_url = fields.TextField(default="")
-    refunded_fen = fen_field()  # of a line that stays confirmed: given back, or on the way, by a part
+    refunded_fen = fen_field()  # of what the HIS had booked: given back, on the way, or asked for
     paid_out_fen = fen_field()  # given back by the hospital itself, at its own counter
     reason_code = fields.CharField(max_length=64, default="")
     reason_text = fields.TextField(default="")
@@ -180,6 +180,9 @@ class Refund(DueMixin):
     amount_fen = fen_field(default=None)
     replaces_id: UUID | None = fields.UUIDField(null=True)
     reason = fields.TextField(default="")
+    request_key = fields.CharField(max_length=128, default="")  # one click of whoever requested it
+    request_digest = fields.CharField(max_length=64, default="")
+    refusal_text = fields.TextField(default="")  # why it was declined, in the HIS's words or a colleague's
     channel_refund_no = fields.CharField(max_length=OUTSIDE_ID_LENGTH_MAX, default="")
     sends_started = fields.IntField(default=0)
     sends_unreached = fields.IntField(default=0)
