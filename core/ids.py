@@ -50,3 +50,23 @@ class Ids:
 
     def _number(self) -> str:
         return "".join(NUMBER_CHARACTERS[byte & 31] for byte in self.random_bytes(ORDER_NUMBER_LENGTH - 1))
+
+
+def is_order_no(text: str) -> bool:
+    """Whether it looks like a number that we give to payments."""
+    return _looks_like("P", text)
+
+
+def is_refund_no(text: str) -> bool:
+    """Whether it looks like a number that we give to refunds."""
+    return _looks_like("R", text)
+
+
+def is_confirm_no(text: str) -> bool:
+    """Whether it looks like a number that we give to the HIS."""
+    return _looks_like("C", text)
+
+
+def _looks_like(first: str, text: str) -> bool:
+    is_ours = len(text) == ORDER_NUMBER_LENGTH and text[:1] == first
+    return is_ours and all(character in NUMBER_CHARACTERS for character in text[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from core.adopting import Adopting
 from core.answers import Answers
 from core.applying import Applier
 from core.audit import Audit
@@ -62,6 +63,7 @@ class Services:
     cases: Cases
     applier: Applier
     rotation: Rotation
+    adopting: Adopting
     seals: Seals
     staff: StaffService
     audit: Audit
@@ -88,7 +90,7 @@ class Services:
         locks = Locks(outside, institutions, cases)
         payments = Payments(outside, institutions, locks, applier, cases)
         placing = Placing(outside, institutions, locks, payments, applier, cases)
-        new_bills = NewBills(outside, institutions, patients, messages)
+        new_bills = NewBills(outside, institutions, patients, messages, payments)
         confirmations = Confirmations(outside, institutions, applier, cases)
         refunds = Refunds(outside, institutions, applier, hospital_side, returning, cases)
         follow_up = FollowUp(outside, confirmations, refunds, messages)
@@ -113,6 +115,7 @@ class Services:
             cases=cases,
             applier=applier,
             rotation=Rotation(outside),
+            adopting=Adopting(outside, institutions, payments, cases),
             seals=Seals(outside),
             staff=StaffService(outside),
             audit=Audit(outside),

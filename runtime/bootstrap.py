@@ -29,7 +29,7 @@ from core.ports import ChatPlatform, Limiter, Messenger, TokenStore
 from core.services import Services
 from hospital.guard import GuardedHospital, GuardSettings
 from hospital.rest.hospital import RestHospital
-from wire.http import Transport
+from wire.http import Downloads, Transport
 
 log = logging.getLogger("zhenfu.background")
 
@@ -81,12 +81,13 @@ def build_services(
     program: str,
     guard: GuardSettings | None = None,
     nonce: Callable[[], str] | None = None,
+    downloads: Downloads | None = None,
 ) -> Services:
     """Everything on one transport, one clock and one source of numbers."""
     fresh = nonce or (lambda: secrets.token_hex(16))
     api = WechatApi(transport=transport)
     access_tokens = AccessTokens(api=api, store=tokens, clock=clock)
-    channels = [WechatPay(transport, clock, fresh)]
+    channels = [WechatPay(transport, clock, fresh, downloads)]
     hospitals = [GuardedHospital(RestHospital(transport, clock, fresh), clock, guard)]
     platforms: list[ChatPlatform] = [
         WechatMiniProgram(api=api, tokens=access_tokens),

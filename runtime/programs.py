@@ -111,6 +111,7 @@ def wire(
         public_url=settings.public_url,
         program=program_name(kind),
         guard=GuardSettings(processes=programs),
+        downloads=transport,
     )
     return Wired(services=services, background=background, transport=used, tokens=tokens, _close=close)
 

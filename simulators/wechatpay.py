@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from simulators.clock import Clock
 from simulators.faults import Faults
 from simulators.kit import Request, Response
+from simulators.wechatpay_bills import Bills
 from simulators.wechatpay_books import BEIJING, Merchant, Order, PlatformKey, Refund, digits
 from simulators.wechatpay_calls import ApiError
 from simulators.wechatpay_console import answer_console
@@ -54,7 +55,8 @@ class WechatPaySimulator(Ledger):
         self._refunds = Refunds(self, self._notices)
         self._gate = Gate(self, self._platform)
         orders = Orders(self, self._notices, self._phone)
-        self._routes = Routes(self, orders, self._refunds, self._platform, self._notices)
+        self.bills = Bills(self)
+        self._routes = Routes(self, orders, self._refunds, self.bills, self._platform, self._notices)
         self.pay = self._phone.pay
         self.pay_with = self._phone.pay_with
         self.check_pay_params = self._phone.check_pay_params

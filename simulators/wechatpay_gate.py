@@ -86,6 +86,8 @@ class Gate:
             return self.refusal(request, error)
         if call.fault == "notice_before_answer":
             raise ConnectionLost(route.call)
+        if isinstance(value, bytes):  # a file, never signed
+            return Response(status=200, headers={"content-type": "application/octet-stream"}, body=value)
         body = b"" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         headers = {"request-id": self._request_id(request, 0)}
         if value is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from simulators.kit import Request
+from simulators.wechatpay_bills import Bills
 from simulators.wechatpay_calls import SERIAL_MISSING, ApiError, Call, decrypted
 from simulators.wechatpay_fields import (
     ABNORMAL_REFUND_FIELDS,
@@ -33,15 +34,24 @@ NUMBERED = {"create": "out_trade_no", "refund": "out_refund_no", "abnormal_refun
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
     call: str
-    handler: Callable[[Call], dict[str, Any] | None]
+    handler: Callable[[Call], dict[str, Any] | bytes | None]
     fields: Mapping[str, Field] | None = None
     product: str = ""
     partner: bool = False
 
 
 class Routes:
-    def __init__(self, ledger: Ledger, orders: Orders, refunds: Refunds, platform: Platform, notices: Notices) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        orders: Orders,
+        refunds: Refunds,
+        bills: Bills,
+        platform: Platform,
+        notices: Notices,
+    ) -> None:
         self._ledger = ledger
+        self._bills = bills
         self._orders = orders
         self._refunds = refunds
         self._platform = platform
@@ -58,6 +68,10 @@ class Routes:
                 routes, argument = self._refund(rest)
             case ["v3", "certificates"]:
                 routes, argument = {"GET": Route(call="certificates", handler=self._platform.certificates)}, ""
+            case ["v3", "bill", "tradebill"]:
+                routes, argument = {"GET": Route(call="bill", handler=self._bills.apply)}, ""
+            case ["v3", "billdownload", "file"]:
+                routes, argument = {"GET": Route(call="bill_file", handler=self._bills.download)}, ""
             case ["v3", "security", "echo"]:
                 routes, argument = {"POST": Route(call="echo", handler=self._echo, fields=ECHO_FIELDS)}, ""
             case _:

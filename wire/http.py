@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -18,6 +18,8 @@ from core.errors import NotReached, OutcomeUnknown
 from core.transactions import open_transaction
 
 ANSWER_BYTES_MAX = 4 << 20
+REFUSAL_BYTES_MAX = 64 << 10
+PART_BYTES = 64 << 10
 CONNECT_SECONDS = 5
 CONNECTIONS_MAX = 200
 
@@ -53,8 +55,27 @@ class Transport(Protocol):
     async def send(self, request: HttpRequest, *, deadline_seconds: float) -> HttpReply: ...
 
 
+class Downloads(Protocol):
+    """Fetches a file that is too large for memory. Raises as a Transport does."""
+
+    async def download(
+        self, request: HttpRequest, into: BinaryIO, *, bytes_max: int, deadline_seconds: float
+    ) -> HttpReply:
+        """Write the body of a 200 into the file, at most `bytes_max` of it; any other answer has its body itself."""
+        ...
+
+
+class NoDownloads:
+    """For programs that fetch no files."""
+
+    async def download(
+        self, request: HttpRequest, into: BinaryIO, *, bytes_max: int, deadline_seconds: float
+    ) -> HttpReply:
+        raise NotReached("this program fetches no files")
+
+
 class HttpClient:
-    """A Transport over real connections."""
+    """A Transport, and Downloads, over real connections."""
 
     def __init__(self, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self._connections_max = connections_max
@@ -106,10 +127,41 @@ class HttpClient:
                     headers={name.lower(): value for name, value in answer.headers.items()},
                     body=body,
                 )
-        except aiohttp.InvalidURL:
-            # Not chained: the library's error quotes the whole address.
-            raise NotReached("InvalidURL") from None
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotReached(type(error).__name__) from error
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
-            raise OutcomeUnknown(type(error).__name__) from error
+            raise _silence(error) from None
+
+    async def download(
+        self, request: HttpRequest, into: BinaryIO, *, bytes_max: int, deadline_seconds: float
+    ) -> HttpReply:
+        """One file. Raises NotReached or OutcomeUnknown."""
+        if open_transaction.get():
+            raise RuntimeError("a counterparty was called while a database transaction was open")
+        limits = aiohttp.ClientTimeout(total=deadline_seconds, connect=CONNECT_SECONDS)
+        try:
+            async with self._opened().request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=dict(request.headers),
+                allow_redirects=False,
+                timeout=limits,
+            ) as answer:
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                if answer.status != 200:
+                    said = await answer.content.read(REFUSAL_BYTES_MAX)
+                    return HttpReply(status=answer.status, headers=headers, body=said)
+                size = 0
+                async for part in answer.content.iter_chunked(PART_BYTES):
+                    size += len(part)
+                    if size > bytes_max:
+                        raise OutcomeUnknown("the file is larger than we accept")
+                    into.write(part)
+                return HttpReply(status=answer.status, headers=headers)
+        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            raise _silence(error) from None
+
+
+def _silence(error: Exception) -> NotReached | OutcomeUnknown:
+    """What a failure of the library says of the request. Not chained: its errors may quote the whole address."""
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return NotReached(type(error).__name__)
+    return OutcomeUnknown(type(error).__name__)

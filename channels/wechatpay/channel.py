@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
@@ -31,6 +31,7 @@ from channels.wechatpay.signing import (
     sign_text,
     why_not_signed,
 )
+from channels.wechatpay.statements import Statements
 from core.clock import Clock
 from core.errors import ConfigurationError, CounterpartyError, OutcomeUnknown, Refused
 from core.money import AMOUNT_FEN_MAX
@@ -44,12 +45,13 @@ from core.ports import (
     RefundState,
     RefundTrade,
     Scene,
+    StatementEntry,
     Trade,
     TradeOrder,
     Unverified,
 )
 from wire.canonical import canonical_json
-from wire.http import HttpReply, Transport
+from wire.http import Downloads, HttpReply, NoDownloads, Transport
 
 NOTICE_BYTES_MAX = 256 << 10
 REFUNDS_PATH = "/v3/refund/domestic/refunds"
@@ -80,9 +82,12 @@ class WechatPay:
     name = "wechatpay"
     capabilities = CAPABILITIES
 
-    def __init__(self, transport: Transport, clock: Clock, nonce: Callable[[], str]) -> None:
+    def __init__(
+        self, transport: Transport, clock: Clock, nonce: Callable[[], str], downloads: Downloads | None = None
+    ) -> None:
         """`nonce` gives a fresh unguessable text of at most 32 letters and digits each time."""
         self._client = Client(transport, clock, nonce)
+        self._statements = Statements(self._client, downloads or NoDownloads())
         self._clock = clock
         self._nonce = nonce
 
@@ -161,6 +166,10 @@ class WechatPay:
             record = record_of(answer)
             parties.expect_said(record)
             return refund_of(record, refund_no=refund_no, state_name="status", raw=answer)
+
+    def statement(self, account: MerchantAccount, day: date) -> AsyncIterator[StatementEntry]:
+        """The trade bill of a past day; there from ten o'clock of the next."""
+        return self._statements.entries(account, day)
 
     async def read_notice(
         self, account: MerchantAccount, headers: Mapping[str, str], body: bytes

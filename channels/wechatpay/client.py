@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
 from uuid import UUID
 
 from channels.wechatpay.mapping import Call, error_body, error_of
@@ -20,7 +21,7 @@ from channels.wechatpay.signing import (
 from core.clock import Clock
 from core.errors import ConfigurationError, CounterpartyError, OutcomeUnknown
 from core.ports import MerchantAccount
-from wire.http import HttpReply, HttpRequest, Transport
+from wire.http import Downloads, HttpReply, HttpRequest, Transport
 from wire.keys import KeyRing, VerificationKey, read_certificates
 
 CALL_SECONDS = 10.0
@@ -79,6 +80,22 @@ class Client:
         reply = await self._send(held, method, target, body, self._answer_key(held).serial)
         return await self._judge(held, call, reply)
 
+    async def download(
+        self,
+        account: MerchantAccount,
+        target: str,
+        into: BinaryIO,
+        downloads: Downloads,
+        bytes_max: int,
+        seconds: float,
+    ) -> None:
+        """A file, which is never signed. Raises NotReached, Refused or OutcomeUnknown."""
+        held = self._hold(account)
+        request = self._request(held, "GET", target, b"", self._answer_key(held).serial)
+        reply = await downloads.download(request, into, bytes_max=bytes_max, deadline_seconds=seconds)
+        if reply.status != 200:
+            raise error_of(Call.STATEMENT, reply.status, reply.body)
+
     async def exchange(
         self, account: MerchantAccount, method: str, target: str, body: bytes, key: VerificationKey
     ) -> HttpReply:
@@ -119,6 +136,10 @@ class Client:
         return max(valid, key=lambda key: (key.valid_from or _LONG_AGO, key.serial))
 
     async def _send(self, held: _Held, method: str, target: str, body: bytes, serial: str) -> HttpReply:
+        request = self._request(held, method, target, body, serial)
+        return await self._transport.send(request, deadline_seconds=CALL_SECONDS)
+
+    def _request(self, held: _Held, method: str, target: str, body: bytes, serial: str) -> HttpRequest:
         credentials = held.credentials
         headers = {
             "Authorization": authorization(
@@ -137,8 +158,7 @@ class Client:
             headers["Content-Type"] = "application/json"
         if serial:
             headers["Wechatpay-Serial"] = serial
-        request = HttpRequest(method=method, url=credentials.base_url + target, headers=headers, body=body)
-        return await self._transport.send(request, deadline_seconds=CALL_SECONDS)
+        return HttpRequest(method=method, url=credentials.base_url + target, headers=headers, body=body)
 
     async def _judge(self, held: _Held, call: Call, reply: HttpReply) -> bytes:
         if not 200 <= reply.status < 300:

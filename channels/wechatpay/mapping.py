@@ -29,6 +29,7 @@ class Call(StrEnum):
     QUERY_REFUND = "query_refund"
     CERTIFICATES = "certificates"
     ECHO = "echo"
+    STATEMENT = "statement"
 
 
 # ---------------------------------------------------------------- what we ask

@@ -15,6 +15,7 @@ from tortoise.exceptions import DoesNotExist
 
 from core.chat_texts import ChatQuestion
 from core.consents import ConsentKind
+from core.clock import business_day
 from core.errors import ConfigurationError, ConsentNeeded, NotFound, PatientNotBound, RequestError
 from core.evidence import Evidence, refund_evidence
 from core.models import Message, Payment, StaffCase
@@ -332,6 +333,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.payments.forget_old_keys()
     await services.rotation.stale()
     await services.rotation.step()
+    await services.adopting.walk(business_day(house.clock.now()))
     assert [head.number for head in await services.seals.seal_due()] == [1]
     assert len(await services.seals.heads()) == 1
     await services.messages.enqueue(payment, MessageKind.PAID, dedup_key="x", values={})

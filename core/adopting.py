@@ -1,0 +1,193 @@
+"""After a restore: what the world knows and the database has forgotten.
+
+A database that comes back as it was an hour ago believes what was true an hour ago: that an order was never sent, that
+a refund is still to be asked for. So nothing that stands there as unsent is believed, everything that is open is asked
+about, and what a channel lists without our knowing it becomes a case. Safe to repeat; run it before the programs start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from uuid import UUID
+
+from core.cases import Cases
+from core.clock import SHANGHAI, business_day
+from core.errors import ConfigurationError, CounterpartyError
+from core.ids import is_order_no, is_refund_no
+from core.institutions import Institutions
+from core.models import Payment, Refund
+from core.outside import Outside
+from core.payments import Payments
+from core.ports import MerchantAccount, StatementEntry, StatementKind
+from core.states import PaymentStatus, RefundStatus
+from core.tenancy import across_institutions, scoped
+from core.transactions import rows
+
+log = logging.getLogger("zhenfu.adopt")
+
+ENTRIES_AT_ONCE = 500
+PAYMENTS_AT_ONCE = 200
+
+DOUBT = (
+    "UPDATE payment SET sends_started = sends_started + 1, lease_until = NULL, due_at = $1::timestamptz"
+    " WHERE status = 'created' AND sends_started = sends_unreached RETURNING id",
+    "UPDATE confirmation SET sends_started = sends_started + 1, last_sent_at = $1, lease_until = NULL,"
+    " due_at = $1::timestamptz WHERE status = 'open' AND sends_started = sends_unreached RETURNING id",
+    # One that waits for a person goes on waiting.
+    "UPDATE refund SET sends_started = sends_started + 1, last_sent_at = $1, lease_until = NULL,"
+    " due_at = CASE WHEN due_at IS NULL THEN NULL ELSE $1::timestamptz END"
+    " WHERE status IN ('approved', 'sending') AND sends_started = sends_unreached"
+    " AND (origin = 'automatic' OR his_proof_id IS NOT NULL) RETURNING id",
+    "UPDATE refund SET his_sends_started = his_sends_started + 1, his_last_sent_at = $1, lease_until = NULL"
+    " WHERE status IN ('approved', 'reversing_at_his') AND his_sends_started = his_sends_unreached"
+    " AND origin <> 'automatic' AND his_proof_id IS NULL AND due_at IS NOT NULL AND $1::timestamptz IS NOT NULL"
+    " RETURNING id",
+    # A second copy of a message would be dropped by nobody: it counts as sent when it was written.
+    "UPDATE message SET sends_started = sends_started + 1, first_sent_at = created_at, lease_until = NULL"
+    " WHERE status = 'queued' AND sends_started = sends_unreached AND created_at < $1::timestamptz RETURNING id",
+)
+"""What marks the rows of each kind as those of a request whose answer was lost."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adopted:
+    """What a walk has found; every number counts things, amounts are fen."""
+
+    doubted: int = 0  # rows that said "never sent" and are now asked about first
+    asked: int = 0  # payments asked about at their channel
+    found_paid: int = 0  # of them: paid, and the database did not know
+    silent: int = 0  # of them: without an answer; the worker goes on asking
+    listed: int = 0  # rows of the channels' statements
+    foreign: int = 0  # of them: orders that do not look like ours
+    lost: int = 0  # of them: ours, and there is no row: a case each
+    lost_fen: int = 0
+    unread: tuple[str, ...] = ()  # statements that could not be read: "merchant day: why"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopting:
+    outside: Outside
+    institutions: Institutions
+    payments: Payments
+    cases: Cases
+
+    async def walk(self, since: date) -> Adopted:
+        """Everything from this day in Shanghai on."""
+        found = Adopted(doubted=await self._doubt())
+        begin = datetime.combine(since, time(), SHANGHAI)
+        found = await self._ask_all(begin, found)
+        for account in await self.institutions.all_merchants():
+            day = since
+            while day < business_day(self.outside.clock.now()):
+                found = await self._statement(account, day, found)
+                day += timedelta(days=1)
+        return found
+
+    async def _doubt(self) -> int:
+        """Whatever stands as unsent may have been sent after the copy was made: it is asked about before it is sent.
+
+        The mark is that of a request whose answer was lost, so every loop does by itself what is right then.
+        """
+        with across_institutions("after a restore no row of anybody is believed to be unsent"):
+            return sum([len(await rows(statement, self.outside.clock.now())) for statement in DOUBT])
+
+    async def _ask_all(self, begin: datetime, found: Adopted) -> Adopted:
+        """Every payment since then that is not known to be paid, ended ones too: the channel may know better."""
+        last: UUID | None = None
+        while True:
+            with across_institutions("after a restore all channels are asked"):
+                wanted = Payment.filter(created_at__gte=begin).exclude(status=PaymentStatus.PAID)
+                wanted = wanted.filter(id__gt=last) if last else wanted
+                batch = await wanted.order_by("id").limit(PAYMENTS_AT_ONCE)
+            if not batch:
+                return found
+            for payment in batch:
+                found = await self._ask(payment, found)
+            last = batch[-1].id
+
+    async def _ask(self, payment: Payment, found: Adopted) -> Adopted:
+        if payment.asked_fen == 0:
+            return found
+        account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
+        channel = self.outside.channels[account.channel]
+        found = replace(found, asked=found.asked + 1)
+        try:
+            trade = await self.payments.ask(payment, account, channel, self.outside.clock.now())
+        except (CounterpartyError, ConfigurationError):
+            return replace(found, silent=found.silent + 1)
+        return replace(found, found_paid=found.found_paid + trade.ever_paid)
+
+    async def _statement(self, account: MerchantAccount, day: date, found: Adopted) -> Adopted:
+        channel = self.outside.channels[account.channel]
+        try:
+            async for batch in _batches(channel.statement(account, day)):
+                found = await self._compare(account, batch, found)
+        except (CounterpartyError, ConfigurationError) as error:
+            said = f"{account.merchant_no} {day.isoformat()}: {error}"
+            log.warning("statement_not_read", extra={"fields": {"day": day.isoformat(), "error": type(error).__name__}})
+            return replace(found, unread=(*found.unread, said))
+        return found
+
+    async def _compare(self, account: MerchantAccount, batch: list[StatementEntry], found: Adopted) -> Adopted:
+        """Our-looking numbers without a row; what there is a row for is asked about when it says something else."""
+        scope = scoped(account.institution_id)
+        ours = [entry for entry in batch if is_order_no(entry.order_no)]
+        known = {
+            payment.order_no: payment
+            for payment in await scope.of(Payment).filter(order_no__in=list({entry.order_no for entry in ours}))
+        }
+        refunds = {
+            refund.refund_no: refund
+            for refund in await scope.of(Refund).filter(refund_no__in=[entry.refund_no for entry in ours])
+        }
+        found = replace(found, listed=found.listed + len(batch), foreign=found.foreign + len(batch) - len(ours))
+        for entry in ours:
+            payment, refund = known.get(entry.order_no), refunds.get(entry.refund_no)
+            if payment is None or (entry.kind is StatementKind.REFUND and refund is None):
+                await self._case(account, entry, payment)
+                found = replace(found, lost=found.lost + 1, lost_fen=found.lost_fen + entry.amount_fen)
+            elif refund is not None and refund.status is not RefundStatus.REFUNDED:
+                await (
+                    scope.of(Refund).filter(id=refund.id, due_at__isnull=False).update(due_at=self.outside.clock.now())
+                )
+            elif entry.kind is StatementKind.PAYMENT and payment.status is not PaymentStatus.PAID:
+                found = await self._ask(payment, found)
+        return found
+
+    async def _case(self, account: MerchantAccount, entry: StatementEntry, payment: Payment | None) -> None:
+        """Money moved under a number that looks like ours, and we have no row for it."""
+        kind, subject = "order_without_row", entry.order_no
+        if entry.kind is StatementKind.REFUND:
+            kind, subject = (
+                ("refund_without_row" if is_refund_no(entry.refund_no) else "external_refund"),
+                entry.refund_no,
+            )
+        await self.cases.open(
+            account.institution_id,
+            kind,
+            subject,
+            payment_id=payment.id if payment else None,
+            details={
+                "order_no": entry.order_no,
+                "amount_fen": entry.amount_fen,
+                "at": entry.at.isoformat(),
+                "merchant_no": account.merchant_no,
+                "channel_trade_no": entry.channel_trade_no,
+                "channel_refund_no": entry.channel_refund_no,
+                "state": entry.state_text,
+            },
+        )
+
+
+async def _batches(entries: AsyncIterator[StatementEntry]) -> AsyncIterator[list[StatementEntry]]:
+    batch: list[StatementEntry] = []
+    async for entry in entries:
+        batch.append(entry)
+        if len(batch) == ENTRIES_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
