@@ -8,6 +8,8 @@ PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-
 PROCESSES ?= 2
 WITH_SQL := tests/core tests/runtime tests/crash tests/miniprogram_api/test_stories.py
 CRASH_SEEDS ?= 200
+KILLS_SEEDS ?= 40
+AGAIN ?=
 SEED ?=
 SEEDS ?=
 LAN ?=
@@ -34,6 +36,7 @@ test:  ## everything that must hold: check, all tests, the domain's on PostgreSQ
 	$(PYTEST)
 	ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(PYTEST) -m "database and not browser" $(WITH_SQL)
 	@$(MAKE) --no-print-directory crash SEEDS=$(CRASH_SEEDS)
+	@$(MAKE) --no-print-directory kills SEEDS=$(KILLS_SEEDS)
 
 check:  ## layout, lint, types, who imports whom, and the database's schema; run it before each commit
 	$(BIN)/ruff format --check .
@@ -44,6 +47,9 @@ check:  ## layout, lint, types, who imports whom, and the database's schema; run
 
 crash:  ## days of payments with kills and faults: SEED=7 repeats one, SEEDS=200 runs as many new ones
 	$(BIN)/python -m tests.crash $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+
+kills:  ## days with real processes and kill -9: SEED=7 repeats one, AGAIN=50 says how often it fails, SEEDS=200 runs many
+	$(BIN)/python -m tests.kills $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(AGAIN),--again $(AGAIN))
 
 lock:  ## newest versions that pyproject.toml allows, with their hashes
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

@@ -55,6 +55,8 @@ async def _run(machines: Machines, seed: int, mutation: str) -> Result:
         if not wrong:
             wrong = judge(town.world)
         count(town.world)
+        if wrong:
+            town.write_rows_down()
         result.counts = dict(sorted(town.ground.counts.items()))
         result.trace = [f"seed {seed}", *town.plan.lines(), *town.lines, *(f"WRONG {sentence}" for sentence in wrong)]
         town.log.unlink(missing_ok=True)

@@ -68,10 +68,21 @@ OPEN = " UNION ALL ".join(
     for table in DUE
     if table != ENDLESS
 )
-BROKEN = re.compile(
+BROKEN = re.compile(  # what a program may say when its connections have just gone
     r"ConnectionDoesNotExistError|InterfaceError|ConnectionRefusedError|CannotConnectNowError|ConnectionResetError"
-    r"|AdminShutdownError|CrashShutdownError|ConnectionError|ClientCannotConnectError|BrokenPipeError"
+    r"|AdminShutdownError|CrashShutdownError|ConnectionError|ClientCannotConnectError|BrokenPipeError|InternalClientError"
 )
+ROWS = {
+    "payment": "order_no, status, asked_fen, paid_fen, refunded_fen, due_at, attempts, holder",
+    "payment_line": "his_bill_id, confirm_no, amount_fen, status, due_at",
+    "confirmation": "confirm_no, status, sends_started, sends_unreached, due_at, attempts, holder",
+    "his_lock": "confirm_no, status, due_at, attempts, holder",
+    "refund": "refund_no, status, amount_fen, sends_started, sends_unreached, due_at, attempts, holder",
+    "inbound": "id, kind, status, received_at, due_at, attempts, holder",
+    "message": "id, kind, status, due_at, attempts",
+    "staff_case": "kind, subject, status, opened_at, details",
+    "payment_event": "payment_id, kind, source, proof_kind, proves, at",
+}
 CALL_OF_PATH = (
     (re.compile(r"^/n/"), "notice"),
     (re.compile(r"^/his/v1/events/"), "event"),
@@ -408,6 +419,12 @@ class Town:
             self.lines.append(f"          log {text}")
             if not (excused and BROKEN.search(" ".join(line.get("error_lines", [])[-40:]))):
                 self.world.mistakes.append(text)
+
+    def write_rows_down(self) -> None:
+        """For whoever reads the trace: how our rows ended."""
+        for table, columns in ROWS.items():
+            for row in self.machines.books.query(f"SELECT {columns} FROM {table} ORDER BY {table}.id"):
+                self.lines.append(f"          {table} {' '.join(map(str, row))}")
 
     def draw(self, use: str) -> random.Random:
         return random.Random(f"{self.ground.seed}/{use}")
