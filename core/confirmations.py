@@ -35,11 +35,11 @@ class Confirmations:
     async def work(self, due: DueRow) -> None:
         """Bring one confirmation that we hold a step further: ask first if anything was ever sent, then send."""
         scope = scoped(due.institution_id)
-        confirmation = await scope.of(Confirmation).get(id=due.id)
+        confirmation = await scope.get(Confirmation, id=due.id)
         if confirmation.status is not ConfirmationStatus.OPEN:
             return
         now = self.outside.clock.now()
-        payment = await scope.of(Payment).get(id=confirmation.payment_id)
+        payment = await scope.get(Payment, id=confirmation.payment_id)
         site = await self.institutions.site(due.institution_id, confirmation.site_id)
         if now >= confirmation.created_at + CASE_AFTER:
             await self.cases.open(
@@ -104,7 +104,7 @@ class Confirmations:
         await self._set(confirmation, relock_wanted=False)
 
     async def _send(self, due: DueRow, confirmation: Confirmation, payment: Payment, site: HospitalSite) -> None:
-        lock = await scoped(due.institution_id).of(HisLock).get_or_none(confirm_no=confirmation.confirm_no)
+        lock = await scoped(due.institution_id).get_or_none(HisLock, confirm_no=confirmation.confirm_no)
         lines = await self._lines(confirmation)
         order = ConfirmOrder(
             confirm_no=confirmation.confirm_no,
@@ -161,11 +161,8 @@ class Confirmations:
             await self._later(due, now + backoff(due.attempts))
 
     async def _lines(self, confirmation: Confirmation) -> list[PaymentLine]:
-        return (
-            await scoped(confirmation.institution_id)
-            .of(PaymentLine)
-            .filter(confirmation_id=confirmation.id, status=LineStatus.CONFIRMING)
-            .order_by("position")
+        return await scoped(confirmation.institution_id).find(
+            PaymentLine, ("position",), confirmation_id=confirmation.id, status=LineStatus.CONFIRMING
         )
 
     async def _after_silence(self, due: DueRow, site: HospitalSite) -> None:
@@ -185,4 +182,4 @@ class Confirmations:
         await give_back("confirmation", due.id, due.institution_id, holder=due.holder, due_at=when)
 
     async def _set(self, confirmation: Confirmation, **values: Any) -> None:
-        await scoped(confirmation.institution_id).of(Confirmation).filter(id=confirmation.id).update(**values)
+        await scoped(confirmation.institution_id).change(Confirmation, {"id": confirmation.id}, **values)

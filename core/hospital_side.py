@@ -11,12 +11,14 @@ from tortoise.exceptions import IntegrityError
 
 from core.cases import Cases
 from core.evidence import Evidence
+from core.his_evidence import RED_RECEIPT
 from core.ledger import Account, TransferKind
 from core.messages import Messages
 from core.models import Confirmation, HisLock, Payment, PaymentLine
 from core.outside import Outside
 from core.payment_rows import PaymentRows
 from core.ports import MessageKind
+from core.red_receipts import RedReceipts
 from core.returning import Returning
 from core.states import HOLDS_BILL, ConfirmationStatus, LineStatus, LockStatus
 from core.tenancy import scoped
@@ -30,6 +32,7 @@ RETURNED_TOGETHER_WITHIN = timedelta(seconds=30)
 
 BEING_DECIDED = frozenset({LineStatus.WAITING, LineStatus.CONFIRMING})
 GOES_BACK = frozenset({LineStatus.REJECTED, LineStatus.SURPLUS})
+GOING_BACK = frozenset({LineStatus.RETURNING, LineStatus.RETURNED})
 REASON_LENGTH_MAX = 200
 
 
@@ -40,6 +43,7 @@ class HospitalSide:
     outside: Outside
     steps: PaymentRows
     returning: Returning
+    red_receipts: RedReceipts
     cases: Cases
     messages: Messages
 
@@ -75,14 +79,10 @@ class HospitalSide:
         """The states of other payments' lines that hold a bill of this group."""
         found: set[LineStatus] = set()
         for line in group:
-            statuses = await (
-                scoped(line.institution_id)
-                .of(PaymentLine)
-                .filter(branch=line.branch, his_bill_id=line.his_bill_id, status__in=list(HOLDS_BILL))
-                .exclude(payment_id=line.payment_id)
-                .only("id", "status")
+            others = await scoped(line.institution_id).find(
+                PaymentLine, branch=line.branch, his_bill_id=line.his_bill_id, status=HOLDS_BILL
             )
-            found.update(other.status for other in statuses)
+            found.update(other.status for other in others if other.payment_id != line.payment_id)
         return found
 
     async def _try_confirming(
@@ -102,11 +102,12 @@ class HospitalSide:
                     due_at=now,
                 )
                 for line in group:
-                    await (
-                        scoped(line.institution_id)
-                        .of(PaymentLine)
-                        .filter(id=line.id)
-                        .update(status=LineStatus.CONFIRMING, confirmation_id=confirmation_id, due_at=None)
+                    await scoped(line.institution_id).change(
+                        PaymentLine,
+                        {"id": line.id},
+                        status=LineStatus.CONFIRMING,
+                        confirmation_id=confirmation_id,
+                        due_at=None,
                     )
         except IntegrityError as error:
             if violated(error) != "payment_line_bill_once":
@@ -120,23 +121,17 @@ class HospitalSide:
     async def _wake_waiting(self, lines: Iterable[PaymentLine], now: datetime) -> None:
         """Somebody else's paid line may now enter, or knows that it is surplus."""
         for line in lines:
-            await (
-                scoped(line.institution_id)
-                .of(PaymentLine)
-                .filter(
-                    branch=line.branch,
-                    his_bill_id=line.his_bill_id,
-                    status=LineStatus.WAITING,
-                    due_at__gt=now,
-                )
-                .update(due_at=now)
-            )
+            waiting = {"branch": line.branch, "his_bill_id": line.his_bill_id, "status": LineStatus.WAITING}
+            await scoped(line.institution_id).change(PaymentLine, {**waiting, "due_at__gt": now}, due_at=now)
 
     # ------------------------------------------------------------ what it answers
 
     async def booking_came(
         self, payment: Payment, confirmation: Confirmation, evidence: Evidence, event_id: UUID
     ) -> None:
+        if evidence.kind == RED_RECEIPT:
+            await self.red_receipts.came(payment, confirmation, evidence, event_id)
+            return
         if evidence.proves is None:
             return
         status = ConfirmationStatus(evidence.proves)
@@ -150,14 +145,16 @@ class HospitalSide:
                     details={"was": confirmation.status.value, "now": status.value},
                 )
                 if status is ConfirmationStatus.CONFIRMED:
-                    await self.returning.stop_unsent(payment)
+                    await self._dispute(payment, confirmation)
             return
         now = self.outside.clock.now()
-        await (
-            scoped(payment.institution_id)
-            .of(Confirmation)
-            .filter(id=confirmation.id)
-            .update(status=status, proof_id=event_id, due_at=None, relock_wanted=False)
+        await scoped(payment.institution_id).change(
+            Confirmation,
+            {"id": confirmation.id},
+            status=status,
+            proof_id=event_id,
+            due_at=None,
+            relock_wanted=False,
         )
         await self.cases.settle(payment.institution_id, ("confirmation_outcome_unknown",), confirmation.confirm_no)
         all_lines = await self.steps.lines(payment)
@@ -176,6 +173,22 @@ class HospitalSide:
             await self.steps.release_locks(payment, now, confirm_no=confirmation.confirm_no)
         await self._return_what_is_decided(all_lines, now)
         await self._wake_waiting(lines, now)
+
+    async def _dispute(self, payment: Payment, confirmation: Confirmation) -> None:
+        """The HIS has booked after all what it had refused: what goes back of it is disputed, unsent money waits."""
+        await self.returning.stop_unsent(payment)
+        for line in await self.steps.lines(payment):
+            if line.confirmation_id != confirmation.id or line.status not in GOING_BACK:
+                continue
+            await self.steps.set_line(line, status=LineStatus.DISPUTED, due_at=None)
+            await self.steps.move(
+                payment,
+                line.id,
+                TransferKind.DISPUTED,
+                Account.HIS_DISPUTE,
+                Account.HIS_CONFIRMED,
+                line.amount_fen,
+            )
 
     async def _confirmed(
         self,
@@ -206,14 +219,9 @@ class HospitalSide:
                 Account.HIS_CONFIRMED,
                 line.amount_fen,
             )
-        await (
-            scoped(payment.institution_id)
-            .of(HisLock)
-            .filter(
-                confirm_no=confirmation.confirm_no,
-                status__in=[LockStatus.HELD, LockStatus.UNKNOWN, LockStatus.RELEASING],
-            )
-            .update(status=LockStatus.CONSUMED, due_at=None)
+        held = [LockStatus.HELD, LockStatus.UNKNOWN, LockStatus.RELEASING]
+        await scoped(payment.institution_id).change(
+            HisLock, {"confirm_no": confirmation.confirm_no, "status": held}, status=LockStatus.CONSUMED, due_at=None
         )
         await self.messages.enqueue(
             payment,

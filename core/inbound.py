@@ -202,7 +202,7 @@ class Inbounds:
 
     async def work(self, due: DueRow) -> UUID | None:
         """Do what follows from one stored message that we hold; returns the payment that it was about."""
-        inbound = await scoped(due.institution_id).of(Inbound).get(id=due.id)
+        inbound = await scoped(due.institution_id).get(Inbound, id=due.id)
         if inbound.status is not InboundStatus.RECEIVED:
             return None
         payment_id = None
@@ -220,11 +220,8 @@ class Inbounds:
                 await self._later(due, inbound)
                 return None
             log.info("event_refused_by_hospital", extra={"fields": {"kind": inbound.kind, "inbound": str(inbound.id)}})
-        await (
-            scoped(due.institution_id)
-            .of(Inbound)
-            .filter(id=inbound.id)
-            .update(status=InboundStatus.WORKED, due_at=None, lease_until=None, holder="")
+        await scoped(due.institution_id).change(
+            Inbound, {"id": inbound.id}, status=InboundStatus.WORKED, due_at=None, lease_until=None, holder=""
         )
         await self.cases.settle(due.institution_id, ("inbound_not_worked",), str(inbound.id))
         return payment_id
@@ -239,7 +236,7 @@ class Inbounds:
         await give_back("inbound", inbound.id, due.institution_id, holder=due.holder, due_at=later)
 
     async def _notice(self, inbound: Inbound, content: Mapping[str, Any]) -> UUID | None:
-        payment = await scoped(inbound.institution_id).of(Payment).get_or_none(order_no=content["order_no"])
+        payment = await scoped(inbound.institution_id).get_or_none(Payment, order_no=content["order_no"])
         if payment is None or payment.merchant_account_id != inbound.account_id:
             await self.cases.open(
                 inbound.institution_id,

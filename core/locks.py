@@ -64,7 +64,7 @@ class Locks:
 
         async def write() -> None:
             scope = scoped(lock.institution_id)
-            payment = await scope.of(Payment).select_for_update(no_key=True).get(id=lock.payment_id)
+            (payment,) = await scope.find(Payment, locked=True, id=lock.payment_id)
             await self._move(
                 lock,
                 [LockStatus.ASKING, LockStatus.UNKNOWN, LockStatus.RELEASED, LockStatus.REFUSED],
@@ -82,10 +82,10 @@ class Locks:
     async def work(self, due: DueRow) -> None:
         """Find out about an unknown lock; release one that is no longer needed, once the payment's end is proven."""
         scope = scoped(due.institution_id)
-        lock = await scope.of(HisLock).get(id=due.id)
+        lock = await scope.get(HisLock, id=due.id)
         if lock.due_at is None:
             return
-        payment = await scope.of(Payment).get(id=lock.payment_id)
+        payment = await scope.get(Payment, id=lock.payment_id)
         site = await self.institutions.site(due.institution_id, lock.site_id)
         hospital = self.outside.hospitals[site.adapter]
         now = self.outside.clock.now()
@@ -171,11 +171,8 @@ class Locks:
         await give_back("his_lock", due.id, due.institution_id, holder=due.holder, due_at=when)
 
     async def _move(self, lock: HisLock, sources: list[LockStatus], status: LockStatus, **values: Any) -> None:
-        changed = await (
-            scoped(lock.institution_id)
-            .of(HisLock)
-            .filter(id=lock.id, status__in=sources)
-            .update(status=status, **values)
+        changed = await scoped(lock.institution_id).change(
+            HisLock, {"id": lock.id, "status": sources}, status=status, **values
         )
         if changed:
             lock.status = status

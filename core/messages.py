@@ -141,7 +141,7 @@ class Messages:
                 payer.institution_id, payer.id, MessageKind.CHAT_ANSWER, dedup_key=key, values=values
             ):
                 return None
-            message = await scoped(payer.institution_id).of(Message).get(dedup_key=key)
+            message = await scoped(payer.institution_id).get(Message, dedup_key=key)
             return await take(
                 "message",
                 message.id,
@@ -210,7 +210,7 @@ class Messages:
         `text` is of a chat answer that has been asked for a moment ago; else it is asked for here.
         """
         scope = scoped(due.institution_id)
-        message = await scope.of(Message).get(id=due.id)
+        message = await scope.get(Message, id=due.id)
         if message.status is not MessageStatus.QUEUED:
             return
         now = self.outside.clock.now()
@@ -281,11 +281,12 @@ class Messages:
         A message that was refused for good carries the id of the last account that refused, and goes to the next.
         """
         scope = scoped(message.institution_id)
-        payer = await scope.of(Payer).get(id=message.payer_id)
+        payer = await scope.get(Payer, id=message.payer_id)
         kind = MessageKind(message.kind)
         people = [payer]
         if payer.union_lookup and kind in NOTICE_KINDS:
-            people += await scope.of(Payer).filter(union_lookup=payer.union_lookup).exclude(id=payer.id).order_by("id")
+            others = await scope.find(Payer, ("id",), union_lookup=payer.union_lookup)
+            people += [other for other in others if other.id != payer.id]
         routes = []
         for person in people if kind is not MessageKind.PHONE_CODE else []:
             account = await self.institutions.chat_account(message.institution_id, person.chat_account_id)
@@ -369,12 +370,16 @@ class Messages:
         await give_back("message", due.id, due.institution_id, holder=due.holder, due_at=when)
 
     async def _end(self, message: Message, status: MessageStatus, code: str, **values: Any) -> None:
-        await (
-            scoped(message.institution_id)
-            .of(Message)
-            .filter(id=message.id, status=MessageStatus.QUEUED)
-            .update(status=status, result_code=code[:64], due_at=None, lease_until=None, holder="", **values)
+        await scoped(message.institution_id).change(
+            Message,
+            {"id": message.id, "status": MessageStatus.QUEUED},
+            status=status,
+            result_code=code[:64],
+            due_at=None,
+            lease_until=None,
+            holder="",
+            **values,
         )
 
     async def _set(self, message: Message, **values: Any) -> None:
-        await scoped(message.institution_id).of(Message).filter(id=message.id).update(**values)
+        await scoped(message.institution_id).change(Message, {"id": message.id}, **values)

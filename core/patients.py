@@ -83,7 +83,7 @@ class Patients:
         lookup = keyring.lookup(identity.open_id, place="payer.open_id")
         union = keyring.lookup(identity.union_id, place="payer.union_id") if identity.union_id else ""
         scope = scoped(account.institution_id)
-        payer = await scope.of(Payer).get_or_none(chat_account_id=account.id, open_id_lookup=lookup)
+        payer = await scope.get_or_none(Payer, chat_account_id=account.id, open_id_lookup=lookup)
         if payer is None:
             try:
                 async with transaction():
@@ -100,7 +100,7 @@ class Patients:
             except IntegrityError as error:
                 if violated(error) != "payer_once":
                     raise
-                payer = await scope.of(Payer).get(chat_account_id=account.id, open_id_lookup=lookup)
+                payer = await scope.get(Payer, chat_account_id=account.id, open_id_lookup=lookup)
         language, union = language or payer.language, union or payer.union_lookup
         if (payer.language, payer.union_lookup) != (language, union):
             payer.language, payer.union_lookup = language, union
@@ -214,7 +214,7 @@ class Patients:
         scope = scoped(institution_id)
         patient_id: UUID | None = None
         for site, person in known:
-            row = await scope.of(HisPatient).get_or_none(branch=site.branch, his_patient_id=person.his_patient_id)
+            row = await scope.get_or_none(HisPatient, branch=site.branch, his_patient_id=person.his_patient_id)
             if row is not None:
                 patient_id = row.patient_id
                 break
@@ -222,7 +222,7 @@ class Patients:
         stored = await scope.of(PatientIdentifier).filter(type=identifier.type.value, lookup=lookup).order_by("id")
         if patient_id is None:
             for entry in stored:
-                patient = await scope.of(Patient).get(id=entry.patient_id)
+                patient = await scope.get(Patient, id=entry.patient_id)
                 if _same_name(self.outside.keyring.decrypt(patient.name_enc, place="patient.name"), name):
                     patient_id = entry.patient_id
                     break
@@ -264,10 +264,10 @@ class Patients:
     async def known_to_hospital(self, site: HospitalSite, person: HospitalPatient) -> UUID:
         """The row of a person whom the HIS has told us of, made on first sight; in the caller's transaction."""
         scope = scoped(site.institution_id)
-        row = await scope.of(HisPatient).get_or_none(branch=site.branch, his_patient_id=person.his_patient_id)
+        row = await scope.get_or_none(HisPatient, branch=site.branch, his_patient_id=person.his_patient_id)
         if row is None:
             await self._known_as(site, person.his_patient_id, await self._new_patient(site.institution_id, person.name))
-            row = await scope.of(HisPatient).get(branch=site.branch, his_patient_id=person.his_patient_id)
+            row = await scope.get(HisPatient, branch=site.branch, his_patient_id=person.his_patient_id)
         return row.patient_id
 
     async def access(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> Access:
@@ -354,20 +354,16 @@ class Patients:
 
     async def check_bound(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> None:
         """Raises PatientNotBound."""
-        if not await (
-            scoped(institution_id)
-            .of(Binding)
-            .filter(payer_id__in=await same_person(institution_id, payer_id), patient_id=patient_id, removed_at=None)
-            .exists()
-        ):
+        persons = await same_person(institution_id, payer_id)
+        if not await scoped(institution_id).find(Binding, payer_id=persons, patient_id=patient_id, removed_at=None):
             raise PatientNotBound()
 
     async def his_ids(self, institution_id: UUID, patient_id: UUID) -> list[HisPatient]:
-        return await scoped(institution_id).of(HisPatient).filter(patient_id=patient_id).order_by("branch", "id")
+        return await scoped(institution_id).find(HisPatient, ("branch", "id"), patient_id=patient_id)
 
     async def payers_of(self, institution_id: UUID, branch: str, his_patient_id: str) -> list[tuple[UUID, UUID]]:
         """(payer, patient) for everybody who has bound the person whom the HIS knows by this id."""
-        row = await scoped(institution_id).of(HisPatient).get_or_none(branch=branch, his_patient_id=his_patient_id)
+        row = await scoped(institution_id).get_or_none(HisPatient, branch=branch, his_patient_id=his_patient_id)
         if row is None:
             return []
         bindings = await (
@@ -379,7 +375,7 @@ class Patients:
         return [(binding.payer_id, binding.patient_id) for binding in bindings]
 
     async def masked_name(self, institution_id: UUID, patient_id: UUID) -> str:
-        patient = await scoped(institution_id).of(Patient).get(id=patient_id)
+        patient = await scoped(institution_id).get(Patient, id=patient_id)
         return mask_name(self.outside.keyring.decrypt(patient.name_enc, place="patient.name"))
 
 

@@ -99,8 +99,8 @@ class Placing:
         """Lock every group; returns the earliest end. A refusal or another amount ends the payment."""
         until = self.outside.clock.now() + timedelta(seconds=LOCK_ASKED_SECONDS)
         ends: list[datetime] = []
-        lines = await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
-        for lock in await scoped(payment.institution_id).of(HisLock).filter(payment_id=payment.id).order_by("id"):
+        lines = await scoped(payment.institution_id).find(PaymentLine, ("position",), payment_id=payment.id)
+        for lock in await scoped(payment.institution_id).find(HisLock, ("id",), payment_id=payment.id):
             group = [line for line in lines if line.confirm_no == lock.confirm_no]
             await self._still_ours(payment)
             try:
@@ -135,11 +135,11 @@ class Placing:
     async def _still_ours(self, payment: Payment) -> None:
         """Lengthen our hold on the payment that we begin. Raises StillWorking when somebody else has taken it."""
         now = self.outside.clock.now()
-        held = await (
-            scoped(payment.institution_id)
-            .of(Payment)
-            .filter(id=payment.id, holder=payment.holder, status=PaymentStatus.CREATED, lease_until__gt=now)
-            .update(lease_until=now + LEASE, due_at=now + LEASE)
+        held = await scoped(payment.institution_id).change(
+            Payment,
+            {"id": payment.id, "holder": payment.holder, "status": PaymentStatus.CREATED, "lease_until__gt": now},
+            lease_until=now + LEASE,
+            due_at=now + LEASE,
         )
         if not held:
             raise StillWorking()
@@ -152,7 +152,7 @@ class Placing:
         instrument: str,
         expires_at: datetime,
     ) -> PayParams:
-        payer = await scoped(payment.institution_id).of(Payer).get(id=payment.payer_id)
+        payer = await scoped(payment.institution_id).get(Payer, id=payment.payer_id)
         order = TradeOrder(
             order_no=payment.order_no,
             amount_fen=payment.asked_fen,
