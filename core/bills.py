@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from core.errors import BillNotPayable, InvalidRequest, NotFound
+from core.errors import BillNotPayable, NotFound
 from core.guarded import asking_hospital
 from core.institutions import Institutions, InsuredOnline, Profile
 from core.outside import Outside
@@ -17,6 +18,8 @@ from core.ports import Bill, HospitalSite, PaidRecord
 CLOCK_AHEAD = timedelta(minutes=5)
 """The HIS's clock may be ahead of ours: what it has just booked belongs in the list."""
 
+BILLS_ASKED_AT_ONCE = 4
+"""Of those that are to be paid together: a HIS bears few calls at once."""
 
 ENDED_STATES = frozenset({"paid", "cancelled", "expired"})
 
@@ -78,7 +81,7 @@ class Bills:
         """
         access = await self.patients.access(institution_id, payer_id, patient_id)
         if len({branch for branch, _ in keys}) != 1:
-            raise InvalidRequest(field="bills", problem="bills of different branches are paid separately")
+            raise BillNotPayable(reason="branches")
         branch = keys[0][0]
         site = next((site for site in await self.institutions.sites(institution_id) if site.branch == branch), None)
         if site is None:
@@ -88,16 +91,20 @@ class Bills:
             for his_id in await self.patients.his_ids(institution_id, patient_id)
             if his_id.branch == branch
         }
-        bills = []
-        for _, his_bill_id in keys:
-            async with asking_hospital():
-                bill = await self.outside.hospitals[site.adapter].get_bill(site, his_bill_id)
-            if bill is None or bill.his_patient_id not in mine or not access.covers(site, bill):
-                raise NotFound()
-            bills.append(bill)
+        bills: list[Bill] = []
+        for start in range(0, len(keys), BILLS_ASKED_AT_ONCE):
+            some = keys[start : start + BILLS_ASKED_AT_ONCE]
+            for bill in await asyncio.gather(*(self._bill(site, his_bill_id) for _, his_bill_id in some)):
+                if bill is None or bill.his_patient_id not in mine or not access.covers(site, bill):
+                    raise NotFound()
+                bills.append(bill)
         if len({bill.his_patient_id for bill in bills}) != 1:
             raise BillNotPayable(reason="refused")
         return bills, site
+
+    async def _bill(self, site: HospitalSite, his_bill_id: str) -> Bill | None:
+        async with asking_hospital():
+            return await self.outside.hospitals[site.adapter].get_bill(site, his_bill_id)
 
     async def paid(self, institution_id: UUID, payer_id: UUID, patient_id: UUID) -> list[PaidRecord]:
         """What the HIS lists as paid, window payments too; empty where a HIS cannot list it."""

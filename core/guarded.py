@@ -20,6 +20,7 @@ REFUSAL_REASONS = {
     "BILL_EXPIRED": "expired",
     "NOT_PAYABLE_ONLINE": "window_only",
     "LOCK_HELD_BY_OTHER": "busy",
+    "MERGE_NOT_ALLOWED": "not_together",
 }
 
 

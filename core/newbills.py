@@ -1,7 +1,8 @@
-"""Telling patients about new bills, whether the HIS notifies us or must be asked."""
+"""What becomes of bills at the HIS, where it must be asked: new ones are told, ended ones end their open payments."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from core.messages import Messages
 from core.models import HospitalSiteRow
 from core.outside import Outside
 from core.patients import Patients
+from core.payments import Payments
 from core.ports import Bill, HospitalSite, MessageKind
 from core.tenancy import scoped
 
@@ -20,6 +22,10 @@ OVERLAP = timedelta(minutes=2)
 
 WINDOW_MAX = timedelta(hours=1)
 FIRST_WINDOW = timedelta(minutes=5)
+OPEN_ASKED_MAX = 20
+"""Bills under a pay sheet that are asked after in one round, at a HIS that tells nothing by itself."""
+
+TAKEN_STATES = frozenset({"paid", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class NewBills:
     institutions: Institutions
     patients: Patients
     messages: Messages
+    payments: Payments
 
     async def announce(self, site: HospitalSite, his_bill_id: str) -> int:
         """Ask the HIS about a bill it told us of and write to whoever has bound the patient; how many messages."""
@@ -75,6 +82,7 @@ class NewBills:
             bills = await self.outside.hospitals[site.adapter].list_new_bills(site, since, until)
             for bill in bills:
                 await self._announce(site, bill)
+            await self._look_after_open_payments(site, bills)
         except (NotReached, OutcomeUnknown, Refused):
             later = now + max(pause, backoff(due.attempts))
             await give_back("hospital_site", due.id, due.institution_id, holder=due.holder, due_at=later)
@@ -82,3 +90,13 @@ class NewBills:
         await scoped(due.institution_id).of(HospitalSiteRow).filter(id=due.id).update(polled_until=until, attempts=0)
         next_at = now if until < now else now + pause
         await give_back("hospital_site", due.id, due.institution_id, holder=due.holder, due_at=next_at)
+
+    async def _look_after_open_payments(self, site: HospitalSite, listed: Sequence[Bill]) -> None:
+        """Nobody is to pay for what the window has taken or the doctor has cancelled meanwhile."""
+        known = {bill.his_bill_id: bill for bill in listed}
+        for his_bill_id in await self.payments.bills_being_paid(site, limit=OPEN_ASKED_MAX):
+            bill = known.get(his_bill_id)
+            if bill is None and not site.capabilities.events:
+                bill = await self.outside.hospitals[site.adapter].get_bill(site, his_bill_id)
+            if bill is not None and bill.state in TAKEN_STATES:
+                await self.payments.bill_ended_elsewhere(site.institution_id, site.branch, his_bill_id)

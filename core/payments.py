@@ -21,7 +21,7 @@ from core.models import HisLock, Payment, PaymentLine
 from core.money import Fen
 from core.outside import Outside
 from core.persons import same_person
-from core.ports import Channel, MerchantAccount, PayParams, Trade
+from core.ports import Channel, HospitalSite, MerchantAccount, PayParams, Trade
 from core.states import OPEN_PAYMENT, LockStatus, PaymentStatus, ProofKind
 from core.tenancy import across_institutions, scoped
 from core.transactions import rows
@@ -60,7 +60,7 @@ class Payments:
 
     async def work(self, due: DueRow, *, counted: bool = True) -> None:
         """Bring one open payment that we hold a step further; `counted` false: a page asked, not the schedule."""
-        payment = await scoped(due.institution_id).of(Payment).get(id=due.id)
+        payment = await scoped(due.institution_id).get(Payment, id=due.id)
         if payment.status not in OPEN_PAYMENT:
             return
         now = self.outside.clock.now()
@@ -117,7 +117,7 @@ class Payments:
         )
 
     async def _open_case(self, payment: Payment) -> None:
-        current = await scoped(payment.institution_id).of(Payment).get(id=payment.id)
+        current = await scoped(payment.institution_id).get(Payment, id=payment.id)
         if current.status in OPEN_PAYMENT:
             await self.cases.open(
                 payment.institution_id, "payment_outcome_unknown", payment.order_no, payment_id=payment.id
@@ -131,7 +131,7 @@ class Payments:
             scope.of(Payment).filter(id=payment.id, status__in=list(OPEN_PAYMENT)).update(close_wanted=True, due_at=now)
         )
         await self._work_now(payment)
-        ended = await scope.of(Payment).get(id=payment.id)
+        ended = await scope.get(Payment, id=payment.id)
         if ended.status not in OPEN_PAYMENT:
             await self.free_locks(scope.of(HisLock).filter(payment_id=payment.id))
         return ended
@@ -204,7 +204,7 @@ class Payments:
 
     async def of_payer(self, payer_id: UUID, institution_id: UUID, order_no: str) -> Payment:
         """Raises NotFound."""
-        payment = await scoped(institution_id).of(Payment).get_or_none(order_no=order_no, payer_id=payer_id)
+        payment = await scoped(institution_id).get_or_none(Payment, order_no=order_no, payer_id=payer_id)
         if payment is None:
             raise NotFound()
         return payment
@@ -224,7 +224,7 @@ class Payments:
         return self.handed_out(payment) if payment.status is PaymentStatus.PENDING else None
 
     async def lines(self, payment: Payment) -> list[PaymentLine]:
-        return await scoped(payment.institution_id).of(PaymentLine).filter(payment_id=payment.id).order_by("position")
+        return await scoped(payment.institution_id).find(PaymentLine, ("position",), payment_id=payment.id)
 
     async def paid_list(self, payer_id: UUID, institution_id: UUID, patient_ids: Sequence[UUID]) -> list[Payment]:
         """Payments that took money, newest first: this person's own and those for patients bound to him."""
@@ -253,6 +253,19 @@ class Payments:
             )
         return len(gone)
 
+    async def bills_being_paid(self, site: HospitalSite, *, limit: int) -> list[str]:
+        """Bills of this HIS under an open payment, those that have waited longest first."""
+        found = await rows(
+            "SELECT l.his_bill_id FROM payment_line l JOIN payment p ON p.id = l.payment_id"
+            " WHERE l.institution_id = $1 AND p.institution_id = $1 AND p.site_id = $2 AND l.claims_bill"
+            " AND p.status = ANY ($3::text[]) ORDER BY p.created_at, l.position LIMIT $4",
+            site.institution_id,
+            site.id,
+            [status.value for status in OPEN_PAYMENT],
+            limit,
+        )
+        return [str(row["his_bill_id"]) for row in found]
+
     async def bill_ended_elsewhere(self, institution_id: UUID, branch: str, his_bill_id: str) -> list[Payment]:
         """The HIS says that a bill was cancelled or paid at the window: open phone payments for it are to end."""
         lines = (
@@ -262,12 +275,12 @@ class Payments:
         )
         ended = []
         for line in lines:
-            payment = await scoped(institution_id).of(Payment).get(id=line.payment_id)
+            payment = await scoped(institution_id).get(Payment, id=line.payment_id)
             if payment.status in OPEN_PAYMENT:
                 ended.append(await self.end(payment))
         return ended
 
     async def set(self, payment: Payment, **values: Any) -> None:
-        await scoped(payment.institution_id).of(Payment).filter(id=payment.id).update(**values)
+        await scoped(payment.institution_id).change(Payment, {"id": payment.id}, **values)
         for name, value in values.items():
             setattr(payment, name, value)

@@ -36,6 +36,7 @@ from core.ports import (
 )
 from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, LockStatus, PaymentStatus
 from core.tenancy import scoped
+from core.together import check_group, check_number
 from core.transactions import atomically, rows, violated
 
 PAID_ELSEWHERE = frozenset({*HOLDS_BILL, LineStatus.WAITING})
@@ -85,13 +86,12 @@ class Starting:
         profile = await self.institutions.profile(wanted.institution_id)
         if not wanted.bills or len(set(wanted.bills)) != len(wanted.bills):
             raise InvalidRequest(field="bills", problem="at least one bill, each once")
-        if len(wanted.bills) > (profile.settings.merge_max if profile.settings.merge else 1):
-            raise InvalidRequest(field="bills", problem="these bills cannot be paid together")
+        check_number(len(wanted.bills), profile.settings)
         if not wanted.key or len(wanted.key) > 128:
             raise InvalidRequest(field="Idempotency-Key", problem="1 to 128 characters are needed")
         if (answered := await self._answered(wanted)) is not None:
             return answered
-        payer = await scoped(wanted.institution_id).of(Payer).get(id=wanted.payer_id)
+        payer = await scoped(wanted.institution_id).get(Payer, id=wanted.payer_id)
         chat = await self.institutions.chat_account(wanted.institution_id, payer.chat_account_id)
         method = await self.institutions.method(
             wanted.institution_id, wanted.method, scene=wanted.scene, app_id=chat.app_id
@@ -108,8 +108,7 @@ class Starting:
 
     def _check_payable(self, bills: Sequence[Bill], wanted: StartPayment, profile: Profile) -> None:
         now = self.outside.clock.now()
-        if len(bills) > 1 and (len({bill.merge_group for bill in bills}) != 1 or not bills[0].merge_group):
-            raise BillNotPayable(reason="not_together")
+        check_group(bills)
         for bill in bills:
             if bill.state != "unpaid":
                 raise BillNotPayable(reason=bill.state if bill.state in ENDED_STATES else "refused")
@@ -127,10 +126,8 @@ class Starting:
 
     async def _answered(self, wanted: StartPayment) -> Started | None:
         """The answer this key had before, if the request is the same; raises IdempotencyConflict, StillWorking."""
-        record = await (
-            scoped(wanted.institution_id)
-            .of(IdempotencyRecord)
-            .get_or_none(actor=str(wanted.payer_id), route="payments.start", key=wanted.key)
+        record = await scoped(wanted.institution_id).get_or_none(
+            IdempotencyRecord, actor=str(wanted.payer_id), route="payments.start", key=wanted.key
         )
         if record is None:
             return None
@@ -138,7 +135,7 @@ class Starting:
             raise IdempotencyConflict()
         if record.payment_id is None:
             return None
-        payment = await scoped(wanted.institution_id).of(Payment).get(id=record.payment_id)
+        payment = await scoped(wanted.institution_id).get(Payment, id=record.payment_id)
         if payment.status is PaymentStatus.PENDING and (started := self.payments.handed_out(payment)) is not None:
             return started
         if payment.status is PaymentStatus.PAID:
@@ -156,7 +153,7 @@ class Starting:
             line = await self._line_in_the_way(wanted.institution_id, bill)
             if line is None:
                 continue
-            other = await scoped(wanted.institution_id).of(Payment).get(id=line.payment_id)
+            other = await scoped(wanted.institution_id).get(Payment, id=line.payment_id)
             if other.status is PaymentStatus.PAID:
                 raise self._already_paid(other, wanted)
             if await self._is_same(other, wanted, bills, method):
@@ -166,13 +163,12 @@ class Starting:
                     raise StillWorking()
             await self._supersede(other, wanted)
         for bill in bills:
-            before = (
-                await scoped(wanted.institution_id)
-                .of(PaymentLine)
-                .filter(branch=bill.branch, his_bill_id=bill.his_bill_id, status=LineStatus.VOID)
+            before = await scoped(wanted.institution_id).find(
+                PaymentLine, branch=bill.branch, his_bill_id=bill.his_bill_id, status=LineStatus.VOID
             )
             numbers = [line.confirm_no for line in before]
-            await self.payments.free_locks(scoped(wanted.institution_id).of(HisLock).filter(confirm_no__in=numbers))
+            if numbers:
+                await self.payments.free_locks(scoped(wanted.institution_id).of(HisLock).filter(confirm_no__in=numbers))
         return None
 
     def _already_paid(self, payment: Payment, wanted: StartPayment) -> AlreadyPaid:
@@ -181,11 +177,8 @@ class Starting:
 
     async def _line_in_the_way(self, institution_id: UUID, bill: Bill) -> PaymentLine | None:
         """A line that claims or holds this bill, or is paid and waits for it."""
-        lines = (
-            await scoped(institution_id)
-            .of(PaymentLine)
-            .filter(branch=bill.branch, his_bill_id=bill.his_bill_id, status__in=list(PAID_ELSEWHERE))
-            .order_by("id")
+        lines = await scoped(institution_id).find(
+            PaymentLine, ("id",), branch=bill.branch, his_bill_id=bill.his_bill_id, status=PAID_ELSEWHERE
         )
         for line in lines:
             if line.claims_bill or line.status in HOLDS_BILL or line.due_at is not None:

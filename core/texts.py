@@ -139,6 +139,15 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "这些账单不能合并支付，没有扣款。请逐张支付。",
         "en": "These bills cannot be paid together; you were not charged. Please pay them one by one.",
     },
+    "bill_not_payable.too_many": {
+        "zh": "一次最多合并支付{max}张账单，没有扣款。请分几次支付。",
+        "en": "At most {max} bills can be paid at once; you were not charged. Please pay them in parts.",
+    },
+    "bill_not_payable.branches": {
+        "zh": "不同院区的账单不能合并支付，没有扣款。请按院区分开支付。",
+        "en": "Bills of different branches cannot be paid together; you were not charged."
+        " Please pay each branch separately.",
+    },
     "bill_not_payable.busy": {
         "zh": "这张账单正在别处办理缴费，没有扣款。请一分钟后再试；若已在窗口缴费则无需再付。",
         "en": "This bill is being paid elsewhere right now; you were not charged. Try again in a minute.",
@@ -221,8 +230,6 @@ PROBLEMS_ZH: Mapping[str, str] = {
     "1 to 64 characters are needed": "需要1到64个字",
     "1 to 128 characters are needed": "需要1到128个字符",
     "at least one bill, each once": "请选择至少一张账单，每张一次",
-    "these bills cannot be paid together": "这些账单不能合并支付",
-    "bills of different branches are paid separately": "不同院区的账单请分开支付",
     "is missing": "没有填写",
     "is not a known field": "不认识这一项",
     "has the wrong form": "格式不对",
@@ -431,6 +438,13 @@ def _returned_note(values: Mapping[str, Any], language: str) -> str:
     start = "Refunding" if moves else "Not charged"
     return f"{start} {count} of {of} bills" + ("" if code == SEVERAL_REASONS else f": {reason}")
 
+
+REFUND_REASONS = {
+    "automatic": "医院未入账，原路退款",
+    "staff": "医院退费，原路退款",
+    "hospital": "医院退费，原路退款",
+}
+"""Shown by the payer's wallet beside a refund, by its origin; channels take one language."""
 
 LABEL_TEXTS: dict[str, dict[str, str]] = {
     "title": {"zh": "门诊缴费", "en": "Outpatient fees"},

@@ -28,6 +28,7 @@ from core.texts import (
     time_text,
     valid_text,
 )
+from core.together import bills_max
 from core.viewing import payment_view
 from miniprogram_api.lists import (
     ALREADY_PAID,
@@ -157,7 +158,7 @@ def bills(values: Sequence[UnpaidBill], profile: Profile, language: str) -> Json
     return {
         "bills": [bill(value, profile, language) for value in values],
         "count": sum(value.status not in NOT_TO_PAY for value in values),
-        "merge": {"allowed": profile.settings.merge, "max": profile.settings.merge_max},
+        "merge": {"allowed": profile.settings.merge, "max": bills_max(profile.settings)},
     }
 
 

@@ -113,8 +113,8 @@ async def test_bills_that_may_not_be_paid_together(house: House, phone: Phone) -
     patient = await phone.bind()
     one, two = house.bill(total_fen=100), house.bill(total_fen=200)
     error = await in_both_languages(phone, lambda: phone.start(patient, one, two))
-    assert (error["code"], error["field"]) == ("invalid_request", "bills")
-    assert error["message"] == "提交的内容有误（账单：这些账单不能合并支付），没有扣款。请改正后再试。"
+    assert (error["code"], error["reason"]) == ("bill_not_payable", "not_together")
+    assert error["message"] == "这些账单不能合并支付，没有扣款。请逐张支付。"
 
 
 async def test_a_way_of_paying_that_is_not_offered(house: House, phone: Phone) -> None:
