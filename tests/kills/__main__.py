@@ -28,6 +28,7 @@ from tests.kills.mutations import MUTATIONS
 from tests.kills.running import Result, run_seed
 
 FAILURES_MAX = 5  # then the run stops looking for more
+PROGRESS = 20
 
 
 def main() -> int:
@@ -114,7 +115,7 @@ def _search(arguments: argparse.Namespace) -> int:
             print(f"seed {result.seed} FAILED ({_keep(arguments, result)}): {result.failure[:2000]}", flush=True)
             if len(failed) == (1 if arguments.mutation else FAILURES_MAX):
                 break
-        if done % 100 == 0:
+        if done % PROGRESS == 0:
             print(f"{done} seeds, {60 * done / (time.monotonic() - started):.0f} a minute", flush=True)
     if arguments.mutation:
         return _say_caught(arguments, failed, done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -33,6 +34,7 @@ def prepare(environment: Mapping[str, str], private_key: str) -> None:
     names["read_private_key"] = lambda text, **named: checked if text == private_key else good(text, **named)
     routes: Any = RouteMixin
     routes._determine_error_format = _by_code(routes._determine_error_format)
+    logging.getLogger().addHandler(logging.NullHandler())
     DEFAULT_CONFIG["TOUCHUP"] = False  # else it reads and rewrites its own source at every start
     Sanic.unregister_app(programs.server(read_settings(environment)))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import core.refunds
-from core.models import Refund
+from core.errors import NotReached, OutcomeUnknown, Refused
+from core.models import Payment, Refund
 from core.ports import RefundOrder
 from core.refunds import Refunds
 from core.transactions import rows
@@ -21,7 +23,8 @@ def refund_sent_before_its_row() -> None:
         refund = await Refund.get(id=due.id, institution_id=due.institution_id)
         if refund.sends_started == 0:
             fresh = self.outside.ids.refund_no()
-            await _send(self, refund, fresh)
+            with suppress(NotReached, OutcomeUnknown, Refused):
+                await _send(self, refund, fresh)
             await rows(
                 "UPDATE refund SET refund_no = $3 WHERE institution_id = $1 AND id = $2 RETURNING id",
                 due.institution_id,
@@ -34,8 +37,6 @@ def refund_sent_before_its_row() -> None:
 
 
 async def _send(refunds: Refunds, refund: Refund, number: str) -> None:
-    from core.models import Payment
-
     payment = await Payment.get(id=refund.payment_id, institution_id=refund.institution_id)
     account = await refunds.institutions.merchant(refund.institution_id, payment.merchant_account_id)
     await refunds.outside.channels[account.channel].refund(

@@ -140,5 +140,8 @@ class Strikes:
                 found = strike
         return found
 
+    def left(self) -> int:
+        return len(self._left)
+
     def clear(self) -> None:
         self._left.clear()

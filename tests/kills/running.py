@@ -17,7 +17,7 @@ from tests.kills.town import Town
 
 PATIENCE = timedelta(hours=2)  # then staff look at their cases
 LONGEST = timedelta(days=4)  # the slowest refund takes two
-REAL_SECONDS_MAX = 60.0
+REAL_SECONDS_MAX = 300.0
 
 
 @dataclass(slots=True)
@@ -43,17 +43,19 @@ async def _run(machines: Machines, seed: int, mutation: str) -> Result:
     result = Result(seed)
     town: Town | None = None
     wrong: list[str] = []
+    whole = False
     try:
         async with asyncio.timeout(REAL_SECONDS_MAX), Town.open(machines, seed, mutation=mutation) as town:
             wrong = await _a_day(town)
+            whole = True
     except TimeoutError:
         wrong = [f"the day has not ended after {REAL_SECONDS_MAX:g} s"]
     except Exception:
         wrong = [traceback.format_exc()]
     if town is not None:
         town.read_log()
-        if not wrong:
-            wrong = judge(town.world)
+        if whole:
+            wrong += judge(town.world)
         count(town.world)
         if wrong:
             town.write_rows_down()

@@ -397,6 +397,7 @@ class Town:
 
     def unanswered(self, peer: str, call: str, key: str) -> None:
         if peer != FRONT:
+            self.note(peer, f"has not answered {call} {key}")
             self.world.unanswered.unknown[f"{peer}.{call}", key] += 1
             self.world.unanswered.words["outcome unknown"] += 1
 
@@ -404,6 +405,7 @@ class Town:
 
     def becomes_calm(self) -> None:
         """Nothing goes wrong any more."""
+        self.ground.counts["strikes that never came"] += self.strikes.left()
         self.calm = True
         self.world.faults.clear()
         self.strikes.clear()
