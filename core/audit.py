@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,6 +70,19 @@ class Audit:
             limit + 1,
         )
         return page_of([_view(row) for row in found], limit, lambda entry: Place(entry.at, entry.id))
+
+    async def about(self, actor: Actor, subjects: Sequence[str], *, limit: int) -> Sequence[AuditView]:
+        """What was done with any of these numbers, the newest first. Raises NotAllowed."""
+        actor.require(Role.LOOK)
+        found = await rows(
+            "SELECT a.id, a.at, s.code AS staff_code, a.action, a.subject, a.details"
+            " FROM audit_entry a JOIN staff s ON s.institution_id = $1 AND s.id = a.staff_id"
+            " WHERE a.institution_id = $1 AND a.subject = ANY($2::text[]) ORDER BY a.at DESC, a.id DESC LIMIT $3",
+            actor.institution_id,
+            [*subjects],
+            limit,
+        )
+        return [_view(row) for row in found]
 
 
 def _view(row: Mapping[str, Any]) -> AuditView:

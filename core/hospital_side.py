@@ -75,6 +75,17 @@ class HospitalSide:
         if not any(line.status in BEING_DECIDED for line in lines):
             await self.steps.update_lines([line for line in lines if line.status in GOES_BACK], due_at=now)
 
+    async def book_held(self, payment: Payment, lines: Sequence[PaymentLine], *, now: datetime) -> bool:
+        """Two people want money of another amount booked all the same: held lines are given to the HIS.
+
+        False when another payment holds or has booked one of the bills; the caller's transaction must not be
+        committed then.
+        """
+        for confirm_no, group in _groups(lines):
+            if await self._holders(group) or not await self._try_confirming(payment, confirm_no, group, now):
+                return False
+        return True
+
     async def _holders(self, group: Sequence[PaymentLine]) -> set[LineStatus]:
         """The states of other payments' lines that hold a bill of this group."""
         found: set[LineStatus] = set()

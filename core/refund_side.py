@@ -10,7 +10,7 @@ from core.cases import Cases
 from core.evidence import Evidence
 from core.ledger import Account, TransferKind
 from core.messages import Messages
-from core.models import Payment, Refund, RefundLine
+from core.models import Payment, Refund
 from core.outside import Outside
 from core.payment_rows import PaymentRows
 from core.ports import MessageKind, RefundState
@@ -134,22 +134,7 @@ class RefundSide:
                 payment.institution_id, "refund_never_succeeds", payment.order_no, payment_id=payment.id
             )
             return
-        successor = await self.returning.new_refund(
-            payment,
-            refund.amount_fen,
-            cause=refund.cause,
-            due_at=now + DEAD_REFUND_PAUSE * chain,
-            replaces=refund,
-        )
-        for part in await scoped(payment.institution_id).of(RefundLine).filter(refund_id=refund.id).order_by("id"):
-            await RefundLine.create(
-                id=self.outside.ids.uuid(),
-                institution_id=payment.institution_id,
-                payment_id=payment.id,
-                refund_id=successor.id,
-                line_id=part.line_id,
-                amount_fen=part.amount_fen,
-            )
+        await self.returning.replace(payment, refund, due_at=now + DEAD_REFUND_PAUSE * chain)
 
     async def of_nobody(self, payment: Payment, evidence: Evidence) -> None:
         """A refund that is not ours, made in the channel's console: recorded, and looked at by a person."""

@@ -15,7 +15,7 @@ from core.hospital_side import WAIT_FOR_HOLDER, HospitalSide
 from core.institutions import Institutions
 from core.models import Payment, PaymentLine, Refund
 from core.outside import Outside
-from core.ports import Channel, MerchantAccount, RefundOrder, RefundState
+from core.ports import Channel, MerchantAccount, RefundOrder, RefundState, RefundTrade
 from core.returning import Returning
 from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.tenancy import scoped
@@ -96,7 +96,7 @@ class Refunds:
         try:
             if refund.sends_started > refund.sends_unreached:
                 trade = await channel.query_refund(account, refund.refund_no)
-                if trade.state is not RefundState.ABSENT:
+                if trade.state is not RefundState.ABSENT and not _is_resumed(refund, trade):
                     await self.applier.apply(
                         refund_evidence(
                             trade,
@@ -208,3 +208,8 @@ class Refunds:
 
     async def _later(self, due: DueRow, when: datetime) -> None:
         await give_back("refund", due.id, due.institution_id, holder=due.holder, due_at=when)
+
+
+def _is_resumed(refund: Refund, trade: RefundTrade) -> bool:
+    """A person has seen to a stuck refund (CaseActions.resume): it is sent again under its number, once."""
+    return trade.state is RefundState.STUCK and refund.status is RefundStatus.SENDING and refund.last_sent_at is None

@@ -132,6 +132,19 @@ class Returning:
         )
         return refund
 
+    async def replace(self, payment: Payment, dead: Refund, *, due_at: datetime) -> None:
+        """Another number for the money of one that will never refund; in the caller's transaction."""
+        successor = await self.new_refund(payment, dead.amount_fen, cause=dead.cause, due_at=due_at, replaces=dead)
+        for part in await scoped(payment.institution_id).of(RefundLine).filter(refund_id=dead.id).order_by("id"):
+            await RefundLine.create(
+                id=self.outside.ids.uuid(),
+                institution_id=payment.institution_id,
+                payment_id=payment.id,
+                refund_id=successor.id,
+                line_id=part.line_id,
+                amount_fen=part.amount_fen,
+            )
+
     async def stop_unsent(self, payment: Payment) -> None:
         """What was believed about this payment is in doubt: money that has not left waits for a person."""
         await (
