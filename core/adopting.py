@@ -16,12 +16,12 @@ from uuid import UUID
 from core.cases import Cases
 from core.clock import SHANGHAI, business_day
 from core.errors import ConfigurationError, CounterpartyError
-from core.ids import is_order_no, is_refund_no
+from core.ids import is_confirm_no, is_order_no, is_refund_no
 from core.institutions import Institutions
-from core.models import Payment, Refund
+from core.models import Confirmation, Payment, Refund
 from core.outside import Outside
 from core.payments import Payments
-from core.ports import MerchantAccount, StatementEntry, StatementKind
+from core.ports import HospitalSite, MerchantAccount, PaidRecord, StatementEntry, StatementKind
 from core.states import PaymentStatus, RefundStatus
 from core.tenancy import across_institutions, scoped
 from core.transactions import rows
@@ -30,6 +30,8 @@ log = logging.getLogger("zhenfu.adopt")
 
 ENTRIES_AT_ONCE = 500
 PAYMENTS_AT_ONCE = 200
+PAGES_MAX = 10_000
+CLOCKS_APART = timedelta(minutes=1)
 
 DOUBT = (
     "UPDATE payment SET sends_started = sends_started + 1, lease_until = NULL, due_at = $1::timestamptz"
@@ -64,7 +66,9 @@ class Adopted:
     foreign: int = 0  # of them: orders that do not look like ours
     lost: int = 0  # of them: ours, and there is no row: a case each
     lost_fen: int = 0
-    unread: tuple[str, ...] = ()  # statements that could not be read: "merchant day: why"
+    booked: int = 0  # rows of the HIS's statements that carry a number of ours
+    bookings_lost: int = 0  # of them: there is no row: a case each
+    unread: tuple[str, ...] = ()  # statements that could not be read: "merchant or HIS, day: why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,9 @@ class Adopting:
             while day < business_day(self.outside.clock.now()):
                 found = await self._statement(account, day, found)
                 day += timedelta(days=1)
+        for site in await self.institutions.all_sites():
+            if site.capabilities.statement:
+                found = await self._bookings(site, begin, found)
         return found
 
     async def _doubt(self) -> int:
@@ -156,6 +163,44 @@ class Adopting:
             elif entry.kind is StatementKind.PAYMENT and payment.status is not PaymentStatus.PAID:
                 found = await self._ask(payment, found)
         return found
+
+    async def _bookings(self, site: HospitalSite, begin: datetime, found: Adopted) -> Adopted:
+        """What the HIS has booked under numbers that look like ours, and which of them we do not know."""
+        hospital, until = self.outside.hospitals[site.adapter], self.outside.clock.now() + CLOCKS_APART
+        for page in range(PAGES_MAX):
+            try:
+                answer = await hospital.statement(site, begin, until, page)
+            except (CounterpartyError, ConfigurationError) as error:
+                said = f"HIS {site.branch or site.base_url} since {begin:%Y-%m-%d}, page {page}: {error}"
+                return replace(found, unread=(*found.unread, said))
+            ours = [record for record in answer.records if is_confirm_no(record.confirm_no)]
+            known = (
+                await scoped(site.institution_id)
+                .of(Confirmation)
+                .filter(confirm_no__in=[record.confirm_no for record in ours])
+            )
+            numbers = {confirmation.confirm_no for confirmation in known}
+            lost = [record for record in ours if record.confirm_no not in numbers]
+            for record in lost:
+                await self._case_of_booking(site, record)
+            found = replace(found, booked=found.booked + len(ours), bookings_lost=found.bookings_lost + len(lost))
+            if not answer.has_more:
+                return found
+        return replace(found, unread=(*found.unread, f"HIS {site.branch}: more than {PAGES_MAX} pages"))
+
+    async def _case_of_booking(self, site: HospitalSite, record: PaidRecord) -> None:
+        await self.cases.open(
+            site.institution_id,
+            "booking_without_row",
+            record.confirm_no,
+            details={
+                "branch": site.branch,
+                "his_bill_id": record.his_bill_id,
+                "amount_fen": record.amount_fen,
+                "at": record.paid_at.isoformat(),
+                "receipt_no": record.receipt_no,
+            },
+        )
 
     async def _case(self, account: MerchantAccount, entry: StatementEntry, payment: Payment | None) -> None:
         """Money moved under a number that looks like ours, and we have no row for it."""

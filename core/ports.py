@@ -262,6 +262,7 @@ class HospitalCapabilities:
     lock_query: bool = True
     query_payment: bool = True
     list_paid: bool = True
+    statement: bool = False  # lists everything that was booked in a time window, page by page
     poll_bills: bool = True  # list of bills issued in a time window
     events: bool = True  # tells us about new, cancelled and window-paid bills
     refund_check: bool = False  # says in advance what of a booked bill may go back, and why not
@@ -511,6 +512,14 @@ class RedReceipt:
     raw: bytes = field(repr=False, default=b"")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaidPage:
+    """A part of what the HIS booked in a time window."""
+
+    records: tuple[PaidRecord, ...]
+    has_more: bool
+
+
 class HospitalEventKind(StrEnum):
     NEW_BILL = "new_bill"
     BILL_CANCELLED = "bill_cancelled"
@@ -597,6 +606,10 @@ class Hospital(Protocol):
     async def list_paid(
         self, site: HospitalSite, his_patient_id: str, since: datetime, until: datetime
     ) -> tuple[PaidRecord, ...]: ...
+
+    async def statement(self, site: HospitalSite, since: datetime, until: datetime, page: int) -> PaidPage:
+        """Everything that was booked in [since, until), whoever paid; pages count from 0."""
+        ...
 
     async def refund_check(
         self, site: HospitalSite, his_patient_id: str, bills: Sequence[BookedBill]

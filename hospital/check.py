@@ -156,8 +156,8 @@ class _Checks:
             )
             return
         ours = self._site.capabilities
-        names = ("lock", "lock_query", "query_payment", "list_paid", "poll_bills", "events", "refund_check",
-                 "refund", "refund_query", "partial_refund", "patient_by_id", "confirm_unit",
+        names = ("lock", "lock_query", "query_payment", "list_paid", "statement", "poll_bills", "events",
+                 "refund_check", "refund", "refund_query", "partial_refund", "patient_by_id", "confirm_unit",
                  "processing_limit_seconds", "lock_seconds")  # fmt: skip
         differing = [
             f"{name}: HIS {said[name]}, configured {getattr(ours, name)}"

@@ -36,6 +36,7 @@ from core.ports import (
     LockGrant,
     LockOrder,
     LockState,
+    PaidPage,
     PaidRecord,
     RedReceipt,
     RefundableBill,
@@ -115,6 +116,9 @@ class GuardedHospital:
         self, site: HospitalSite, his_patient_id: str, since: datetime, until: datetime
     ) -> tuple[PaidRecord, ...]:
         return await self._guarded(site, lambda: self._hospital.list_paid(site, his_patient_id, since, until))
+
+    async def statement(self, site: HospitalSite, since: datetime, until: datetime, page: int) -> PaidPage:
+        return await self._guarded(site, lambda: self._hospital.statement(site, since, until, page))
 
     async def refund_check(
         self, site: HospitalSite, his_patient_id: str, bills: Sequence[BookedBill]

@@ -13,8 +13,8 @@ from runtime.programs import wire
 from runtime.settings import Settings
 
 
-def adopt(settings: Settings, since: date) -> tuple[str, int]:
-    """What was found, and 1 when a person must look: something is lost, or a statement could not be read."""
+def adopt(settings: Settings, since: date) -> tuple[str, bool]:
+    """What was found; false when a person must look: something is lost, or a statement could not be read."""
 
     async def work() -> Adopted:
         await check_database(settings)
@@ -26,7 +26,7 @@ def adopt(settings: Settings, since: date) -> tuple[str, int]:
             await wired.finish()
 
     found = asyncio.run(work())
-    return "\n".join(lines(found)), 1 if found.lost or found.unread else 0
+    return "\n".join(lines(found)), not (found.lost or found.bookings_lost or found.unread)
 
 
 def lines(found: Adopted) -> list[str]:
@@ -36,5 +36,7 @@ def lines(found: Adopted) -> list[str]:
         f" {found.silent} without an answer (the worker goes on asking)",
         f"{found.listed} rows in the channels' statements, {found.foreign} of them not ours",
         f"{found.lost} of ours have no row here, {yuan_text(Fen(found.lost_fen))} yuan: a case for each",
+        f"{found.booked} bookings of the HIS carry a number of ours, {found.bookings_lost} of them have no row here:"
+        " a case for each",
         *(f"statement not read: {said}; run this again" for said in found.unread),
     ]

@@ -141,6 +141,7 @@ class World:
                 "refund": True,
                 "refund_query": True,
                 "partial_refund": True,
+                "statement": True,
             },
         )
         self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"

@@ -37,6 +37,8 @@ LOOPBACK_NAMES = frozenset({"", "127.0.0.1", "localhost", "::1"})
 VERSION = "sim-his 1.0"
 REFUND_CALLS = frozenset({"refund_check", "confirm_refund", "query_refund", "query_red_receipt"})
 
+STATEMENT_PAGE = 100
+
 
 class HospitalSimulator:
     """A Simulator (simulators/kit.py) that also Delivers."""
@@ -100,6 +102,7 @@ class HospitalSimulator:
             "confirm_payment": self._confirm_payment,
             "query_payment": self._query_payment,
             "list_paid": self._list_paid,
+            "statement": self._statement,
             "refund_check": self.refunds.check,
             "confirm_refund": self.refunds.confirm,
             "query_refund": self.refunds.query,
@@ -384,6 +387,7 @@ class HospitalSimulator:
                 "lock_query": not self.no_lock,
                 "query_payment": True,
                 "list_paid": True,
+                "statement": True,
                 "poll_bills": True,
                 "events": not self.no_events,
                 "refund_check": not self.no_refund,
@@ -562,29 +566,39 @@ class HospitalSimulator:
     def _list_paid(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
         patient_id = self.known_patient(fields["patient_id"])
         since, until = _moment(fields["since"]), _moment(fields["until"])
+        return {"records": [self._paid(*row) for row in self._booked_in(self._bills_of[patient_id], since, until)]}
+
+    def _statement(self, fields: Fields, now: datetime, fault: Fault | None) -> Fields:
+        since, until, page = _moment(fields["since"]), _moment(fields["until"]), int(fields["page"])
+        rows = self._booked_in(self.bills.values(), since, until)
+        first = page * STATEMENT_PAGE
+        return {
+            "records": [self._paid(*row) for row in rows[first : first + STATEMENT_PAGE]],
+            "more": len(rows) > first + STATEMENT_PAGE,
+        }
+
+    def _booked_in(self, bills: Iterable[HisBill], since: datetime, until: datetime) -> list[tuple[HisBill, Booked]]:
         rows = [
-            (booked.paid_at, bill, booked)
-            for bill in self._bills_of[patient_id]
+            (bill, booked)
+            for bill in bills
             for booked in bill.booked
             if not booked.reversed and since <= booked.paid_at < until
         ]
+        return sorted(rows, key=lambda row: (row[1].paid_at, row[0].bill_id))
+
+    def _paid(self, bill: HisBill, booked: Booked) -> Fields:
         return {
-            "records": [
-                {
-                    "bill_id": bill.bill_id,
-                    "patient_id": patient_id,
-                    "title": bill.kind.title,
-                    "kind_text": bill.kind.text,
-                    "amount_fen": booked.amount_fen - booked.returned_fen,
-                    "paid_at": _time(paid_at),
-                    "receipt_no": booked.receipt_no,
-                    "paid_by": booked.paid_by,
-                    "confirm_no": booked.confirm_no,
-                    "guide_text": bill.kind.guide_text,
-                    "ebill_url": self._link("ebill", booked.receipt_no),
-                }
-                for paid_at, bill, booked in sorted(rows, key=lambda row: (row[0], row[1].bill_id))
-            ]
+            "bill_id": bill.bill_id,
+            "patient_id": bill.patient_id,
+            "title": bill.kind.title,
+            "kind_text": bill.kind.text,
+            "amount_fen": booked.amount_fen - booked.returned_fen,
+            "paid_at": _time(booked.paid_at),
+            "receipt_no": booked.receipt_no,
+            "paid_by": booked.paid_by,
+            "confirm_no": booked.confirm_no,
+            "guide_text": bill.kind.guide_text,
+            "ebill_url": self._link("ebill", booked.receipt_no),
         }
 
     # ------------------------------------------------------------ the books

@@ -19,6 +19,7 @@ API_CALLS = frozenset(
         "confirm_payment",
         "query_payment",
         "list_paid",
+        "statement",
         "refund_check",
         "confirm_refund",
         "query_refund",

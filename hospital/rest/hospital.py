@@ -27,6 +27,7 @@ from core.ports import (
     LockGrant,
     LockOrder,
     LockState,
+    PaidPage,
     PaidRecord,
     RedReceipt,
     RefundableBill,
@@ -176,6 +177,11 @@ class RestHospital:
         answer = await self.client.call(site, "list_paid", asked)
         with _reading():
             return mapping.read_paid(answer.fields, branch=site.branch, his_patient_id=his_patient_id)
+
+    async def statement(self, site: HospitalSite, since: datetime, until: datetime, page: int) -> PaidPage:
+        answer = await self.client.call(site, "statement", {**_window(since, until), "page": page})
+        with _reading():
+            return mapping.read_statement(answer.fields, branch=site.branch)
 
     async def refund_check(
         self, site: HospitalSite, his_patient_id: str, bills: Sequence[BookedBill]

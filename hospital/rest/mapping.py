@@ -33,6 +33,7 @@ from core.ports import (
     LockOrder,
     LockState,
     LockWord,
+    PaidPage,
     PaidRecord,
 )
 
@@ -69,6 +70,7 @@ FINAL_REFUSALS: Mapping[str, frozenset[str]] = {
     ),
     "query_payment": frozenset(),
     "list_paid": frozenset({"PATIENT_UNKNOWN"}),
+    "statement": frozenset(),
     "refund_check": frozenset(),
     "confirm_refund": frozenset(
         {
@@ -444,23 +446,34 @@ def read_paid(answer: Mapping[str, Any], *, branch: str, his_patient_id: str) ->
     records = []
     for row in rows(answer, "records"):
         must_match(row, "patient_id", his_patient_id)
-        records.append(
-            PaidRecord(
-                branch=branch,
-                his_bill_id=needed_text(row, "bill_id"),
-                his_patient_id=his_patient_id,
-                title=text(row, "title") or text(row, "kind_text"),
-                kind_text=text(row, "kind_text"),
-                amount_fen=needed_amount(row, "amount_fen"),
-                paid_at=needed_moment(row, "paid_at"),
-                receipt_no=text(row, "receipt_no"),
-                paid_by=text(row, "paid_by"),
-                confirm_no=text(row, "confirm_no"),
-                guide_text=text(row, "guide_text"),
-                ebill_url=link(row, "ebill_url"),
-            )
-        )
+        records.append(_paid_record(row, branch=branch, his_patient_id=his_patient_id))
     return tuple(records)
+
+
+def read_statement(answer: Mapping[str, Any], *, branch: str) -> PaidPage:
+    return PaidPage(
+        records=tuple(
+            _paid_record(row, branch=branch, his_patient_id=text(row, "patient_id")) for row in rows(answer, "records")
+        ),
+        has_more=flag(answer, "more", default=False),
+    )
+
+
+def _paid_record(row: Mapping[str, Any], *, branch: str, his_patient_id: str) -> PaidRecord:
+    return PaidRecord(
+        branch=branch,
+        his_bill_id=needed_text(row, "bill_id"),
+        his_patient_id=his_patient_id,
+        title=text(row, "title") or text(row, "kind_text"),
+        kind_text=text(row, "kind_text"),
+        amount_fen=needed_amount(row, "amount_fen"),
+        paid_at=needed_moment(row, "paid_at"),
+        receipt_no=text(row, "receipt_no"),
+        paid_by=text(row, "paid_by"),
+        confirm_no=text(row, "confirm_no"),
+        guide_text=text(row, "guide_text"),
+        ebill_url=link(row, "ebill_url"),
+    )
 
 
 # ---------------------------------------------------------------- events

@@ -44,15 +44,19 @@ async def test_a_payment_that_the_database_has_forgotten_becomes_a_case(house: H
     since = business_day(house.clock.now())
     first = await house.services.adopting.walk(since)
     assert (first.listed, first.lost) == (0, 0)  # the channel lists a day when it is over
+    assert (first.booked, first.bookings_lost, first.unread) == (1, 1, ())
     house.clock.advance(DAY)
     found = await house.services.adopting.walk(since)
     assert (found.listed, found.lost, found.lost_fen, found.foreign, found.unread) == (1, 1, 8650, 0, ())
-    assert await cases(house) == {"order_without_row": [lost.order_no]}
-    (case,) = await StaffCase.filter(institution_id=house.institution_id)
+    (confirm_no,) = (
+        booking["confirm_no"] for bill in house.his.books()["bills"].values() for booking in bill["bookings"]
+    )
+    assert await cases(house) == {"order_without_row": [lost.order_no], "booking_without_row": [confirm_no]}
+    (case,) = await StaffCase.filter(institution_id=house.institution_id, kind="order_without_row")
     assert (case.details["amount_fen"], case.details["order_no"]) == (8650, lost.order_no)
     again = await house.services.adopting.walk(since)
-    assert again.lost == 1
-    assert await StaffCase.filter(institution_id=house.institution_id).count() == 1
+    assert (again.lost, again.bookings_lost) == (1, 1)
+    assert await StaffCase.filter(institution_id=house.institution_id).count() == 2
     assert await Payment.filter(institution_id=house.institution_id).count() == 0
 
 

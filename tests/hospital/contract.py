@@ -590,6 +590,26 @@ class HospitalContract:
         before = await connected.hospital.list_paid(connected.site, LABOURER, start, end)
         assert [record.his_bill_id for record in before] == [at_window]
 
+    async def test_the_statement_lists_everybodys_bookings_page_by_page(self, connected: Connected) -> None:
+        start = connected.clock.now()
+        at_window = connected.simulator.issue_bill(LABOURER, kind="treatment")
+        connected.simulator.window_pay(at_window)
+        connected.clock.advance(timedelta(seconds=1))
+        ours, _, order = await connected.a_locked_bill()
+        await connected.hospital.confirm_payment(connected.site, order)
+        end = connected.clock.now() + timedelta(seconds=1)
+        page = await connected.hospital.statement(connected.site, start, end, 0)
+        assert [(record.his_bill_id, record.confirm_no) for record in page.records] == [
+            (at_window, ""),
+            (ours, order.confirm_no),
+        ]
+        assert not page.has_more
+        for _ in range(130):
+            connected.simulator.window_pay(connected.simulator.issue_bill(LABOURER))
+        pages = [await connected.hospital.statement(connected.site, start, end, number) for number in (0, 1)]
+        assert [page.has_more for page in pages] == [True, False]
+        assert len({record.his_bill_id for page in pages for record in page.records}) == 132
+
     # ------------------------------------------------------------ events
 
     async def test_a_new_bill_is_told_and_repeated_until_it_is_accepted(self, connected: Connected) -> None:

@@ -161,6 +161,7 @@ def _ask(hospital: RestHospital, operation: str) -> Awaitable[Any]:
         refund_no=REFUND_NO, order_no=ORDER_NO, his_patient_id=LABOURER, lines=(part,), reason="药品未取"
     )
     booked = [BookedBill(confirm_no=CONFIRM_NO, his_bill_id=BILL)]
+    day = datetime(2026, 5, 5, 16, tzinfo=UTC)  # midnight in Shanghai
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "ping": lambda: hospital.check(site),
         "find_patients": lambda: hospital.find_patients(site, card),
@@ -174,6 +175,7 @@ def _ask(hospital: RestHospital, operation: str) -> Awaitable[Any]:
         "confirm_payment": lambda: hospital.confirm_payment(site, confirm),
         "query_payment": lambda: hospital.query_payment(site, CONFIRM_NO),
         "list_paid": lambda: hospital.list_paid(site, LABOURER, morning - timedelta(days=30), morning),
+        "statement": lambda: hospital.statement(site, day, day + timedelta(days=1), 0),
         "refund_check": lambda: hospital.refund_check(site, LABOURER, booked),
         "confirm_refund": lambda: hospital.confirm_refund(site, reverse),
         "query_refund": lambda: hospital.query_refund(site, REFUND_NO),

@@ -120,6 +120,7 @@ def a_site(simulator: HospitalSimulator, base_url: str, **changes: object) -> Ho
             refund=not simulator.no_refund,
             refund_query=not simulator.no_refund,
             partial_refund=not simulator.no_refund,
+            statement=True,
         ),
         **changes,
     }

@@ -174,6 +174,7 @@ class House:
                 "lock": not his.no_lock,
                 "lock_query": not his.no_lock,
                 "events": not his.no_events,
+                "statement": True,
                 "refund_check": not his.no_refund,
                 "refund": not his.no_refund,
                 "refund_query": not his.no_refund,
