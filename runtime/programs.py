@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import uvloop
 from sanic import Blueprint, Sanic
 from tortoise import Tortoise
 
@@ -310,5 +311,5 @@ def run_worker(settings: Settings, ready: Ready, *, programs: int = 1) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         await worker(settings, stopping, programs=programs, ready=ready)
 
-    with suppress(KeyboardInterrupt):
-        asyncio.run(until_told())
+    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_told())
