@@ -132,6 +132,17 @@ class Head:
         return cls(institution=institution, number=int(number), mac=mac)
 
 
+async def newest_heads() -> list[Head]:
+    """The newest seal of every institution that has one."""
+    with across_institutions("an operator keeps all heads"):
+        found = await rows(
+            "SELECT DISTINCT ON (s.institution_id) i.code, s.number, s.mac FROM seal s"
+            " JOIN institution i ON i.id = s.institution_id ORDER BY s.institution_id, s.number DESC"
+        )
+    heads = [Head(institution=row["code"], number=row["number"], mac=row["mac"]) for row in found]
+    return sorted(heads, key=lambda head: head.institution)
+
+
 @dataclass(frozen=True, slots=True)
 class Seals:
     outside: Outside
@@ -153,18 +164,6 @@ class Seals:
                 if head is not None:
                     made.append(head)
         return made
-
-    async def heads(self) -> list[Head]:
-        """The newest seal of every institution that has one."""
-        with across_institutions("an operator keeps all heads"):
-            found = await rows(
-                "SELECT DISTINCT ON (s.institution_id) i.code, s.number, s.mac FROM seal s"
-                " JOIN institution i ON i.id = s.institution_id ORDER BY s.institution_id, s.number DESC"
-            )
-        return sorted(
-            (Head(institution=row["code"], number=row["number"], mac=row["mac"]) for row in found),
-            key=lambda head: head.institution,
-        )
 
     async def _due(self, settled: datetime) -> list[dict[str, Any]]:
         """Institutions with transfers before `settled` that no seal holds, and the last seal of each."""

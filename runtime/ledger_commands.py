@@ -14,7 +14,7 @@ from core.errors import ConfigurationError
 from core.invariants import IDENTITIES, Outcome, check_invariants
 from core.ledger import ledger_key
 from core.ledger_report import Report
-from core.seals import Head
+from core.seals import Head, newest_heads
 from core.verifying import verify_ledger
 from runtime.commands import check_database
 from runtime.database import APPLICATION_NAME, CONNECT_SECONDS, credentials_of, database
@@ -93,16 +93,11 @@ def _told(report: Report, shown_max: int) -> str:
 
 def heads(settings: Settings) -> str:
     """The newest seal of every institution, a line each, to be kept where nobody of ours can write."""
-    from runtime.programs import wire
 
     async def work() -> list[Head]:
         await check_database(settings)
-        wired = wire(settings, "ledger")
-        try:
-            async with database(settings.database_url, pool_max=1):
-                return await wired.services.seals.heads()
-        finally:
-            await wired.finish()
+        async with database(settings.database_url, pool_max=1):
+            return await newest_heads()
 
     return "\n".join(str(head) for head in asyncio.run(work()))
 

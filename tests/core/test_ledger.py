@@ -4,117 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from core import seals
-from core.ledger import Account, Ledger, TransferKind, ledger_key
-from core.ledger_report import Report
-from core.models import Payer, Payment, Seal, Transfer
+from core.ledger import Account, Ledger, TransferKind
+from core.models import Payment, Seal, Transfer
 from core.money import Fen
-from core.seals import BEGINNING, SETTLED_AFTER, Head
+from core.seals import BEGINNING, SETTLED_AFTER, Head, newest_heads
 from core.transactions import transaction
 from core.verifying import verify_ledger
-from runtime.database import credentials_of
 from simulators.clock import ManualClock
-from tests.support.house import House
+from tests.support.ledger_books import Books, opened_books
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@dataclass(kw_only=True)
-class Books:
-    """A hospital's ledger, somebody who reads it and somebody who may do everything with it."""
-
-    house: House
-    reader: asyncpg.Connection
-    forger: asyncpg.Connection
-    payer: Payer
-    patient_id: UUID
-
-    async def verify(self, *heads: Head) -> Report:
-        return await verify_ledger(self.reader, ledger_key(self.house.services.outside.keyring), heads=heads)
-
-    async def problems(self, *heads: Head) -> list[str]:
-        return [str(finding) for finding in (await self.verify(*heads)).findings]
-
-    async def paid(self, **bill: Any) -> str:
-        """A payment of one bill that the HIS has booked; its order number."""
-        started = await self.house.start(self.payer, self.patient_id, self.house.bill(**bill))
-        if started.pay is not None:
-            self.house.pay_sheet(started)
-        await self.house.settle(within=timedelta(minutes=1))
-        return started.order_no
-
-    async def returned(self) -> str:
-        """A payment of one bill that the HIS has refused, given back."""
-        started = await self.house.start(self.payer, self.patient_id, self.house.bill())
-        self.house.pay_sheet(started)
-        self.house.faults.script("hospital.refuses_confirm")
-        await self.house.settle(within=timedelta(hours=1))
-        return started.order_no
-
-    async def seal(self, later: timedelta = timedelta(minutes=5)) -> list[Head]:
-        self.house.clock.advance(later)
-        return await self.house.services.seals.seal_due()
-
-    async def transfers(self, order_no: str) -> list[Transfer]:
-        payment = await Payment.get(order_no=order_no)
-        return await Transfer.filter(payment_id=payment.id).order_by("seq")
-
-    @asynccontextmanager
-    async def without(self, table: str, condition: str, *values: Any) -> AsyncIterator[None]:
-        """These rows are gone inside."""
-        await self.forger.execute(f"CREATE TEMP TABLE gone AS SELECT * FROM {table} WHERE {condition}", *values)
-        await self.forger.execute(f"DELETE FROM {table} WHERE {condition}", *values)
-        try:
-            yield
-        finally:
-            columns = ", ".join(await self._columns(table))
-            await self.forger.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM gone")
-            await self.forger.execute("DROP TABLE gone")
-
-    @asynccontextmanager
-    async def with_change(self, table: str, row_id: Any, column: str, expression: str) -> AsyncIterator[None]:
-        """One value of one row is another one inside."""
-        (before,) = await self.forger.fetchrow(f"SELECT {column} FROM {table} WHERE id = $1", row_id)
-        (changed_id,) = await self.forger.fetchrow(
-            f"UPDATE {table} SET {column} = {expression} WHERE id = $1 RETURNING id", row_id
-        )
-        try:
-            yield
-        finally:
-            await self.forger.execute(f"UPDATE {table} SET {column} = $2 WHERE id = $1", changed_id, before)
-
-    async def _columns(self, table: str) -> list[str]:
-        rows = await self.forger.fetch(
-            "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0"
-            " AND NOT attisdropped AND attgenerated = ''",
-            table,
-        )
-        return [row["attname"] for row in rows]
-
-
 @pytest.fixture
 async def books(tortoise: object, database: Database) -> AsyncIterator[Books]:
-    house = await House.build(settings={"merge": True})
-    reader = await asyncpg.connect(**credentials_of(database.app_dsn))
-    forger = await asyncpg.connect(**database.superuser_credentials)
-    await forger.execute("SET session_replication_role = replica")  # past triggers and foreign keys
-    await forger.execute("ALTER TABLE transfer DROP CONSTRAINT transfer_begins, DROP CONSTRAINT transfer_moves_money")
-    await forger.execute("ALTER TABLE seal DROP CONSTRAINT seal_window")
-    payer = await house.payer()
-    patient_id = await house.bound(payer)
-    yield Books(house=house, reader=reader, forger=forger, payer=payer, patient_id=patient_id)
-    await reader.close()
-    await forger.close()
+    async with opened_books(database) as books:
+        yield books
 
 
 # ---------------------------------------------------------------- chains
@@ -252,7 +165,7 @@ async def test_seals_join_and_quiet_minutes_make_none(books: Books) -> None:
         2,
         {"awaiting_his": 0, "channel_receivable": 8650, "his_confirmed": -8650},
     )
-    assert [str(head) for head in await books.house.services.seals.heads()] == [f"renhe:2:{two.mac}"]
+    assert [str(head) for head in await newest_heads()] == [f"renhe:2:{two.mac}"]
     assert (first, second) == (
         Head(institution="renhe", number=1, mac=one.mac),
         Head(institution="renhe", number=2, mac=two.mac),
