@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import core.refunds
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.models import Payment, Refund
 from core.ports import RefundOrder
@@ -47,7 +46,7 @@ async def _send(refunds: Refunds, refund: Refund, number: str) -> None:
             channel_trade_no=payment.channel_trade_no,
             amount_fen=refund.amount_fen,
             total_fen=payment.paid_fen,
-            reason=core.refunds.REASON,
+            reason="a mutation",
         ),
     )
 

@@ -34,6 +34,7 @@ class Victim(StrEnum):
     PROGRAM = "program"  # whoever speaks on this connection
     POSTGRES = "postgres"  # the postmaster, while the bytes are held
     NOBODY = "nobody"  # the connection alone is cut
+    TIME = "time"  # the program stands still (SIGSTOP) while everybody else goes on, then has its answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +68,8 @@ class Plan:
         strikes = [_a_strike(draw) for _ in range(draw.choice((0, 1, 2, 3, 4, 6)))]
         if draw.random() < 0.12:
             strikes.append(_the_database_dies(draw))
+        if draw.random() < 0.25:
+            strikes.append(_a_worker_stands_still(draw))
         forgettings = [(draw.uniform(5, 400), draw.random() < 0.5) for _ in range(draw.choice((0, 0, 1, 2)))]
         return cls(
             day=Day.of(seed, catalogue),
@@ -118,6 +121,22 @@ def _the_database_dies(draw: random.Random) -> Strike:
         side=draw.choice((Side.REQUEST, Side.ANSWER)),
         victim=Victim.POSTGRES,
         forward=draw.random() < 0.5,
+    )
+
+
+def _a_worker_stands_still(draw: random.Random) -> Strike:
+    """Longer than a lease lasts, or not quite: whoever else there is takes over."""
+    peer = draw.choice((POSTGRES, POSTGRES, WECHATPAY, HOSPITAL))
+    call = draw.choice((CLAIM, WRITE)) if peer == POSTGRES else ""
+    return Strike(
+        kind=WORKER,
+        peer=peer,
+        call=call,
+        nth=draw.randint(1, 12 if peer == POSTGRES else 5),
+        side=Side.ANSWER,
+        victim=Victim.TIME,
+        forward=True,
+        later_seconds=draw.choice((20.0, 95.0, 260.0, 600.0)),
     )
 
 

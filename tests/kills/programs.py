@@ -36,6 +36,7 @@ class Program:
     lives: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     stays_down: bool = False
+    paused: bool = False
 
 
 class ForkServer:
@@ -114,7 +115,7 @@ class Programs:
     def ring(self) -> None:
         """Workers look again."""
         for program in self.all:
-            if program.kind == WORKER and program.pid and program.ready:
+            if program.kind == WORKER and program.pid and program.ready and not program.paused:
                 os.kill(program.pid, BELL)
 
     def starting(self) -> bool:
@@ -125,6 +126,16 @@ class Programs:
         if program.pid:
             os.kill(program.pid, signal.SIGKILL)
             await asyncio.wait_for(program.ended.wait(), END_SECONDS)
+
+    def pause(self, program: Program) -> None:
+        """It stands still until it goes on: SIGSTOP."""
+        program.paused = True
+        os.kill(program.pid, signal.SIGSTOP)
+
+    def go_on(self, program: Program) -> None:
+        program.paused = False
+        if program.pid:
+            os.kill(program.pid, signal.SIGCONT)
 
     async def end(self) -> None:
         """All of them, for good."""
@@ -158,6 +169,6 @@ class Programs:
             program.ready = True
         elif said == "ended":
             said = "was killed" if message["status"] == -signal.SIGKILL else f"ended with {message['status']}"
-            program.pid, program.ready = 0, False
+            program.pid, program.ready, program.paused = 0, False, False
             program.ended.set()
         self.told(program, said)

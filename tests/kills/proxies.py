@@ -15,7 +15,7 @@ from typing import Protocol
 from runtime.child_processes import LOOPBACK
 from simulators.kit import Request
 from tests.kills import http_wire, postgres_wire
-from tests.kills.plan import POSTGRES, Side, Strike
+from tests.kills.plan import POSTGRES, Side, Strike, Victim
 from tests.kills.postgres_wire import CLAIM, OTHER, Statement
 from tests.kills.programs import Program
 
@@ -152,6 +152,9 @@ class Session:
     def settled(self) -> None:
         """The program has its answer after all."""
 
+    def one_answered(self) -> None:
+        """The program has the answer that was held, and the connection goes on."""
+
     # --- holding ---
 
     def hold(self, strike: Strike, what: str, data: bytes) -> None:
@@ -163,13 +166,26 @@ class Session:
     async def _carry_out(self, strike: Strike, what: str) -> None:
         try:
             await self.street.carry_out(strike, self, what)
+            if strike.victim is Victim.TIME:
+                self._go_on()
+                return
             if strike.forward and strike.side is Side.REQUEST:
                 await self._forward(strike)
             elif strike.forward:
                 self.settled()
                 self.to_client(b"".join(self._withheld))
         finally:
-            self.held = False
+            if self.held:
+                self.held = False
+                self.end()
+
+    def _go_on(self) -> None:
+        """As if nothing had been."""
+        self.held = False
+        self.one_answered()
+        for data in self._withheld:
+            self.to_client(data)
+        if self._server is None or self._client is None:
             self.end()
 
     async def _forward(self, strike: Strike) -> None:
@@ -217,7 +233,11 @@ class Proxy:
         return self.behind if session.program is not None else None
 
     def busy(self) -> bool:
-        return bool(self.under_way) or any(session.held or session.busy() for session in self.sessions)
+        return bool(self.under_way) or any(
+            session.held or session.busy()
+            for session in self.sessions
+            if session.program is None or not session.program.paused
+        )
 
     def keep(self, task: asyncio.Future[None]) -> None:
         self._tasks.add(task)
@@ -294,6 +314,9 @@ class PostgresSession(Session):
             return None
         return self.street.strike(self.program, POSTGRES, statement.kind, side)
 
+    def in_transaction(self) -> bool:
+        return self._answering.in_transaction
+
 
 class HttpSession(Session):
     def __init__(self, proxy: Proxy) -> None:
@@ -306,6 +329,10 @@ class HttpSession(Session):
 
     def settled(self) -> None:
         self._pending.clear()
+
+    def one_answered(self) -> None:
+        if self._pending:
+            self._pending.popleft()
 
     def asked(self, data: bytes) -> None:
         if self.held:

@@ -331,13 +331,34 @@ class Town:
                 await self.programs.kill(program)
             elif strike.victim is Victim.POSTGRES:
                 await self._database_dies()
+            elif strike.victim is Victim.TIME:
+                await self._stand_still(program, strike.later_seconds)
             else:
                 self.count(f"cut at {strike.peer}")
                 session.hang_up()
         finally:
             self._carrying -= 1
-        if strike.victim is not Victim.POSTGRES:
+        if strike.victim in (Victim.PROGRAM, Victim.NOBODY):
             self._look(f"after {strike}")
+
+    async def _stand_still(self, program: Program, seconds: float) -> None:
+        """Only where it has no transaction open: another's locks would be waited for in real seconds."""
+        if any(session.in_transaction() for session in self._sessions_at_postgres(program)):
+            self.count("pauses that could not be")
+            return
+        self.count("pauses")
+        self.programs.pause(program)
+        self._carrying -= 1
+        try:
+            await self.sleep(seconds)
+        finally:
+            self._carrying += 1
+            self.programs.go_on(program)
+        self.note(program.name, f"goes on after {seconds:g} s")
+
+    def _sessions_at_postgres(self, program: Program) -> list[PostgresSession]:
+        found = self.proxies[POSTGRES].sessions
+        return [one for one in found if isinstance(one, PostgresSession) and one.program is program]
 
     async def _database_dies(self) -> None:
         self.count("PostgreSQL killed")

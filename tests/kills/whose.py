@@ -35,10 +35,10 @@ def _inode(port: int, to_port: int) -> str | None:
 
 
 def is_asleep(pid: int) -> bool:
-    """Every thread of this process waits for something. A process that is gone sleeps, too."""
+    """Every thread of this process waits for something, or stands still. A process that is gone sleeps, too."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
-        return all(_state(pid, thread) in "SZX" for thread in threads)
+        return all(_state(pid, thread) in "STZX" for thread in threads)
     except OSError:
         return True
 
