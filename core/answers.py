@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.bills import Bills
+from core.bills import Bills, ShownBill
 from core.chat_texts import (
     ChatLinks,
     ChatQuestion,
     OwedBill,
+    OwedTogether,
     PaidPayment,
     hospital_silent_text,
     not_bound_text,
@@ -18,13 +20,15 @@ from core.chat_texts import (
     patients_text,
 )
 from core.errors import BillNotPayable, HospitalUnavailable, PatientNotBound
-from core.institutions import Institutions, Profile
+from core.institutions import Institutions, InstitutionSettings, Profile
 from core.models import Payer, Payment, PaymentLine
+from core.money import Fen
 from core.outside import Outside
 from core.patients import BoundPatient, Patients
 from core.persons import same_person
 from core.states import HOLDS_BILL, LineStatus, PaymentStatus
 from core.tenancy import scoped
+from core.together import bills_max, groups
 from core.viewing import payment_view
 
 PAID_SHOWN_MAX = 5
@@ -42,7 +46,8 @@ class Answers:
 
     async def text(self, payer: Payer, question: ChatQuestion) -> str:
         """The answer in the payer's language, with links. A silent HIS is said to be silent."""
-        links = self.links(await self.institutions.profile(payer.institution_id))
+        profile = await self.institutions.profile(payer.institution_id)
+        links = self.links(profile)
         bound = await self.patients.bound(payer)
         if not bound:
             payer = await self.patients.joined(payer)
@@ -53,14 +58,17 @@ class Answers:
             return paid_text(await self._paid(payer), links, payer.language)
         if not bound:
             return not_bound_text(links, payer.language)
-        asked = await asyncio.gather(*(self._owed(payer, patient, links) for patient in bound))
-        owed = [bill for bills in asked for bill in bills or ()]
+        asked = await asyncio.gather(*(self._owed(payer, patient) for patient in bound))
+        owed, together = [], []
+        for patient, bills in zip(bound, asked, strict=True):
+            owed += [_owed_bill(patient, each, links) for each in bills or ()]
+            together += _owed_together(patient, bills or (), links, profile.settings)
         some_silent = None in asked
         if some_silent and not owed:
             return hospital_silent_text(links, payer.language)
-        return owed_text(owed, links, payer.language, some_silent=some_silent)
+        return owed_text(owed, links, payer.language, together=together, some_silent=some_silent)
 
-    async def _owed(self, payer: Payer, patient: BoundPatient, links: ChatLinks) -> list[OwedBill] | None:
+    async def _owed(self, payer: Payer, patient: BoundPatient) -> list[ShownBill] | None:
         """A bill that has been paid through us and that the HIS has not booked yet is not owed. None: not told."""
         try:
             shown = await self.bills.unpaid(payer.institution_id, payer.id, patient.patient_id)
@@ -69,16 +77,7 @@ class Answers:
         except PatientNotBound:
             return []  # unbound a moment ago
         taken = await self._taken(payer, [each.bill.his_bill_id for each in shown])
-        return [
-            OwedBill(
-                masked_name=patient.masked_name,
-                amount_fen=each.bill.to_pay_fen,
-                url=links.bill(patient.patient_id, each.bill.branch, each.bill.his_bill_id),
-                payable=each.payable,
-            )
-            for each in shown
-            if (each.bill.branch, each.bill.his_bill_id) not in taken
-        ]
+        return [each for each in shown if (each.bill.branch, each.bill.his_bill_id) not in taken]
 
     async def _taken(self, payer: Payer, his_bill_ids: list[str]) -> set[tuple[str, str]]:
         if not his_bill_ids:
@@ -117,3 +116,29 @@ class Answers:
             )
             for payment in payments
         ]
+
+
+def _owed_bill(patient: BoundPatient, each: ShownBill, links: ChatLinks) -> OwedBill:
+    return OwedBill(
+        masked_name=patient.masked_name,
+        amount_fen=each.bill.to_pay_fen,
+        url=links.bill(patient.patient_id, each.bill.branch, each.bill.his_bill_id),
+        payable=each.payable,
+    )
+
+
+def _owed_together(
+    patient: BoundPatient, bills: Sequence[ShownBill], links: ChatLinks, settings: InstitutionSettings
+) -> list[OwedTogether]:
+    """One link, where there is only one group and the institution takes it whole."""
+    offered = groups([each.bill for each in bills if each.payable], settings)
+    if len(offered) != 1 or len(offered[0]) > bills_max(settings):
+        return []
+    return [
+        OwedTogether(
+            masked_name=patient.masked_name,
+            count=len(offered[0]),
+            amount_fen=Fen(sum(bill.to_pay_fen for bill in offered[0])),
+            url=links.together(patient.patient_id),
+        )
+    ]

@@ -67,9 +67,15 @@ class Bills:
         self, institution_id: UUID, payer_id: UUID, patient_id: UUID, branch: str, his_bill_id: str
     ) -> ShownBill:
         """One bill with its items. Raises PatientNotBound, NotFound, HospitalUnavailable."""
-        bills, _ = await self.for_payment(institution_id, payer_id, patient_id, [(branch, his_bill_id)])
+        return (await self.several(institution_id, payer_id, patient_id, [(branch, his_bill_id)]))[0]
+
+    async def several(
+        self, institution_id: UUID, payer_id: UUID, patient_id: UUID, keys: Sequence[tuple[str, str]]
+    ) -> list[ShownBill]:
+        """Bills that are to be paid together, in this order. Raises what `for_payment` raises."""
+        bills, _ = await self.for_payment(institution_id, payer_id, patient_id, keys)
         profile = await self.institutions.profile(institution_id)
-        return self.shown(bills[0], profile)
+        return [self.shown(bill, profile) for bill in bills]
 
     async def for_payment(
         self, institution_id: UUID, payer_id: UUID, patient_id: UUID, keys: Sequence[tuple[str, str]]

@@ -40,6 +40,10 @@ class ChatLinks:
     def bill(self, patient_id: UUID, branch: str, his_bill_id: str) -> str:
         return f"{self.base}/bills/{patient_id}/{quote(branch, safe='') or '-'}/{quote(his_bill_id, safe='')}"
 
+    def together(self, patient_id: UUID) -> str:
+        """All bills of this patient that may be paid in one payment."""
+        return f"{self.base}/together/{patient_id}?all=1"
+
     def paid(self) -> str:
         return f"{self.base}/paid"
 
@@ -64,6 +68,16 @@ class OwedBill:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OwedTogether:
+    """Several bills of one patient that may be paid in one payment."""
+
+    masked_name: str
+    count: int
+    amount_fen: Fen
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PaidPayment:
     """A payment that took money; `status` is a key of STATUS_TEXTS."""
 
@@ -84,6 +98,8 @@ CHAT: Mapping[str, Mapping[str, str]] = {
     },
     "more_owed": {"zh": "还有{count}张，请点“全部”查看。", "en": "{count} more: tap All."},
     "pay": {"zh": "去缴费", "en": "Pay"},
+    "together": {"zh": "{name} {count}张可一起缴 ¥{amount}", "en": "{name}: {count} bills at once, ¥{amount}"},
+    "pay_together": {"zh": "一起缴费", "en": "Pay them all"},
     "at_window": {"zh": "请到窗口", "en": "at the window"},
     "some_silent": {
         "zh": "有就诊人的账单暂时查不到，不是没有账单。请几分钟后再发“缴费”。",
@@ -174,8 +190,18 @@ def link(url: str, key: str, language: str) -> str:
     return f'<a href="{url}">{chat_text(key, language)}</a>'
 
 
-def owed_text(bills: Sequence[OwedBill], links: ChatLinks, language: str, *, some_silent: bool = False) -> str:
-    """Each bill with its link, and one for all. `some_silent`: these are not all, and some were not told."""
+def owed_text(
+    bills: Sequence[OwedBill],
+    links: ChatLinks,
+    language: str,
+    *,
+    together: Sequence[OwedTogether] = (),
+    some_silent: bool = False,
+) -> str:
+    """Each bill with its link, one for those that go `together`, and one for all.
+
+    `some_silent`: these are not all, and some were not told.
+    """
     if not bills:
         lines = [chat_text("nothing_owed", language)]
     else:
@@ -188,9 +214,16 @@ def owed_text(bills: Sequence[OwedBill], links: ChatLinks, language: str, *, som
             lines.append(f"{number}. {BILL_TITLE[language]} {bill.masked_name} ¥{yuan_text(bill.amount_fen)} {tap}")
         if len(bills) > BILLS_SHOWN_MAX:
             lines.append(chat_text("more_owed", language, count=len(bills) - BILLS_SHOWN_MAX))
+    lines[1:1] = [_together_line(each, language) for each in together]
     if some_silent:
         lines.append(chat_text("some_silent", language))
     return "\n".join([*lines, link(links.bills(), "all", language)])
+
+
+def _together_line(owed: OwedTogether, language: str) -> str:
+    amount = yuan_text(owed.amount_fen)
+    says = chat_text("together", language, name=owed.masked_name, count=owed.count, amount=amount)
+    return f"{says} {link(owed.url, 'pay_together', language)}"
 
 
 def paid_text(payments: Sequence[PaidPayment], links: ChatLinks, language: str) -> str:

@@ -180,6 +180,39 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     "paid_at_window": {"zh": "收费窗口", "en": "at the window"},
     "paid_just_now": {"zh": "缴费成功", "en": "Paid"},
     "more_to_pay": {"zh": "还有{count}张待缴费，去看看", "en": "{count} more to pay: have a look"},
+    # ------------------------------------------------------------ several bills
+    "together_title": {"zh": "可以一起缴的账单", "en": "Bills you can pay together"},
+    "together_note": {
+        "zh": "可以全部一起缴；只缴几张，请在前面打勾。一次最多{most}张。",
+        "en": "Pay all of them at once, or tick the ones to pay. At most {most} at a time.",
+    },
+    "together_all": {"zh": "全部缴费（{count}张）¥{amount}", "en": "Pay all {count} bills: ¥{amount}"},
+    "together_these": {"zh": "这{count}张一起缴 ¥{amount}", "en": "Pay these {count} bills: ¥{amount}"},
+    "together_chosen": {"zh": "只缴打勾的账单", "en": "Pay the ticked bills"},
+    "together_none": {
+        "zh": "还没有选账单，没有扣款。请先在要缴的账单前打勾。",
+        "en": "No bill is ticked and you were not charged. Please tick the bills to pay.",
+    },
+    "together_others": {"zh": "其他账单", "en": "Other bills"},
+    "together_pay": {"zh": "合并缴费", "en": "Pay together"},
+    "together_sum": {"zh": "合计（{count}张）", "en": "Total of {count} bills"},
+    "together_check": {
+        "zh": "请核对姓名和合计金额。万一有账单医院没有入账，那部分钱会自动原路退回。",
+        "en": "Please check name and total. If the hospital does not book one of them, its money comes back by itself.",
+    },
+    "together_begun": {
+        "zh": "其中有账单您已经开始付款，还没有完成。继续的话，前一次会自动取消。",
+        "en": "You have begun to pay some of these already. If you go on, the earlier attempt is cancelled.",
+    },
+    "together_others_pay": {
+        "zh": "有人正在为其中的账单付款。您也可以付，先付成的算数，多付的会自动退回。",
+        "en": "Somebody else is paying some of these now. You may pay too: the first counts, and anything paid twice"
+        " comes back by itself.",
+    },
+    "together_not_all": {
+        "zh": "其中有账单现在不能缴，没有扣款。请返回重新选择。",
+        "en": "Some of these cannot be paid now; you were not charged. Please go back and choose again.",
+    },
     # ------------------------------------------------------------ one bill
     "bill_title": {"zh": "账单", "en": "Bill"},
     "bill_amount": {"zh": "应缴金额", "en": "To pay"},
@@ -229,6 +262,7 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     "payment_number": {"zh": "订单号", "en": "Order number"},
     "payment_patient": {"zh": "就诊人", "en": "Patient"},
     "payment_reason": {"zh": "原因", "en": "Reason"},
+    "payment_his_text": {"zh": "医院说明", "en": "The hospital says"},
     "receipt_no": {"zh": "收据号", "en": "Receipt number"},
     "guide": {"zh": "接下来请去", "en": "Where to go now"},
     "ebill": {"zh": "查看电子发票", "en": "Electronic invoice"},
@@ -277,6 +311,7 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "这次没有付款，没有扣款。账单还没有缴，可以重新付款。",
         "en": "This was not paid and you were not charged. The bill is still open and you can pay it again.",
     },
+    "again_together": {"zh": "返回重新付款", "en": "Back to these bills"},
     "again_button": {"zh": "返回账单", "en": "Back to the bill"},
     "returning_text": {
         "zh": "医院没有入账，钱正在原路退回，不用办手续。一般几分钟到账，银行卡可能要1至3个工作日。",
@@ -287,6 +322,16 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "医院没有入账，钱已经原路退回。还要不要缴，请点“返回账单”查看。",
         "en": "The hospital did not book it and the money has gone back to where you paid from. Go back to the bill to"
         " see whether it is still to be paid.",
+    },
+    "part_returning_text": {
+        "zh": "下面有账单没有入账，这部分钱正在原路退回，不用办手续；其余账单已缴费。没有入账的可以重新缴。",
+        "en": "Some bills below were not booked and their money is on its way back by itself; the others are paid."
+        " What was not booked can be paid again.",
+    },
+    "part_returned_text": {
+        "zh": "下面有账单的钱已经原路退回，其余账单已缴费。退回的还要不要缴，请看待缴费账单。",
+        "en": "The money for some bills below has gone back to where you paid from; the others are paid. Look at what"
+        " is to be paid to see whether the returned ones are still open.",
     },
     "checking_text": {
         "zh": "金额对不上，工作人员正在核对。钱不会丢，结果会告诉您。",

@@ -57,6 +57,20 @@ _LINE_EXAMPLE: Json = {
     "ebill_url": None,
     "return_reason": None,
 }
+_RETURNED_LINE_EXAMPLE: Json = {
+    **_LINE_EXAMPLE,
+    "bill_id": "JC2026050600023456",
+    "kind": "treatment",
+    "kind_text": "检查费",
+    "title": "检查检验",
+    "amount_fen": 3000,
+    "amount": "30.00",
+    "status": "returned",
+    "status_text": "医院未入账·已退款",
+    "receipt_no": None,
+    "guide_text": None,
+    "return_reason": {"code": "BILL_CANCELLED", "text": "账单已被取消", "his_text": "处方已作废"},
+}
 EXAMPLES: Mapping[str, Json] = {
     "Asking": {
         "status": "asking",
@@ -124,18 +138,18 @@ EXAMPLES: Mapping[str, Json] = {
         "order_no": _ORDER,
         "patient_id": _PATIENT,
         "method": "wechatpay/miniprogram/wechat",
-        "status": "paid",
-        "status_text": "已缴费",
-        "amount_fen": 8650,
-        "amount": "86.50",
-        "paid_fen": 8650,
-        "paid": "86.50",
-        "refunded_fen": 0,
-        "refunded": "0.00",
+        "status": "part_returned",
+        "status_text": "部分已缴费·部分已退款",
+        "amount_fen": 11650,
+        "amount": "116.50",
+        "paid_fen": 11650,
+        "paid": "116.50",
+        "refunded_fen": 3000,
+        "refunded": "30.00",
         "created_at": "2026-05-06T10:00:00+08:00",
         "expires_at": "2026-05-06T10:05:00+08:00",
         "paid_at": "2026-05-06T10:01:00+08:00",
-        "lines": [_LINE_EXAMPLE],
+        "lines": [_LINE_EXAMPLE, _RETURNED_LINE_EXAMPLE],
     },
     "PaidList": {
         "paid": [

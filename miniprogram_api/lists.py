@@ -50,6 +50,7 @@ class PaidEntry:
     status: str
     order_no: str = ""
     reason_code: str = ""
+    reason_text: str = ""  # the HIS's own words
     receipt_no: str = ""
     guide_text: str = ""
     receipt_url: str = ""
@@ -92,12 +93,19 @@ class Lists:
         self, session: Session, patient_id: UUID, branch: str, bill_id: str, tickets: frozenset[str]
     ) -> UnpaidBill | Asking:
         """One bill with its items. Raises PatientNotBound, NotFound, HospitalUnavailable."""
+        found = await self.several(session, patient_id, ((branch, bill_id),), tickets)
+        return found if isinstance(found, Asking) else found[0]
+
+    async def several(
+        self, session: Session, patient_id: UUID, keys: tuple[tuple[str, str], ...], tickets: frozenset[str]
+    ) -> list[UnpaidBill] | Asking:
+        """Bills that somebody wants to pay together. Raises what `bill` raises, and BillNotPayable."""
         asked = await self.questions.ask(
-            ("bill", session.institution_id, session.payer_id, patient_id, branch, bill_id),
-            lambda: self.services.bills.detail(session.institution_id, session.payer_id, patient_id, branch, bill_id),
+            ("bills", session.institution_id, session.payer_id, patient_id, keys),
+            lambda: self.services.bills.several(session.institution_id, session.payer_id, patient_id, keys),
             tickets=tickets,
         )
-        return asked if isinstance(asked, Asking) else (await self.with_ours(session, [asked]))[0]
+        return asked if isinstance(asked, Asking) else await self.with_ours(session, asked)
 
     async def paid(self, session: Session, patient_id: UUID, tickets: frozenset[str]) -> PaidList:
         """Our own part is always there; `hospital_part` says whether the HIS's is. Raises PatientNotBound."""
@@ -227,6 +235,7 @@ def _our_entry(session: Session, payment: Payment, line: PaymentLine) -> PaidEnt
         status=payment_view(payment, [line]),
         order_no=payment.order_no if payment.payer_id == session.payer_id else "",
         reason_code=line.reason_code,
+        reason_text=line.reason_text,
         receipt_no=line.receipt_no,
         guide_text=line.guide_text,
         receipt_url=line.receipt_url,

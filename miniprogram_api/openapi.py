@@ -109,7 +109,7 @@ BILL_FIELDS: dict[str, Json] = {
     "status_text": TEXT,
     "order_no": or_null(TEXT, "The payer's own open payment of this bill"),
 }
-RETURN_REASON = or_null(record(code=TEXT, text=TEXT))
+RETURN_REASON = or_null(record(code=TEXT, text=TEXT, his_text=or_null(TEXT)))
 
 SCHEMAS: dict[str, Json] = {
     "Error": record(

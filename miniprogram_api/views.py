@@ -222,14 +222,15 @@ def _line(value: Payment, line: PaymentLine, language: str) -> Json:
         "guide_text": line.guide_text or None,
         "receipt_url": line.receipt_url or None,
         "ebill_url": line.ebill_url or None,
-        "return_reason": _return_reason(status, line.reason_code, language),
+        "return_reason": _return_reason(status, line.reason_code, line.reason_text, language),
     }
 
 
-def _return_reason(status: str, code: str, language: str) -> Json | None:
+def _return_reason(status: str, code: str, his_text: str, language: str) -> Json | None:
     if status not in COMES_BACK:
         return None
-    return {"code": code, "text": RETURN_REASONS.get(code, RETURN_REASONS[""])[language]}
+    text = RETURN_REASONS.get(code, RETURN_REASONS[""])[language]
+    return {"code": code, "text": text, "his_text": his_text or None}
 
 
 def paid(value: PaidList, language: str) -> Json:
@@ -258,7 +259,7 @@ def _paid_entry(value: PaidEntry, language: str) -> Json:
         "receipt_url": value.receipt_url or None,
         "ebill_url": value.ebill_url or None,
         "paid_by": value.paid_by or None,
-        "return_reason": _return_reason(value.status, value.reason_code, language),
+        "return_reason": _return_reason(value.status, value.reason_code, value.reason_text, language),
     }
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from sanic import Blueprint
-from sanic.response import HTTPResponse, redirect
+from sanic.response import HTTPResponse
 
 from core.errors import BillNotPayable, HospitalUnavailable, NotFound, PatientNotBound, PlatformUnavailable
 from core.models import Payment
@@ -20,6 +20,8 @@ from miniprogram_api import views
 from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.pages import Pages, with_ticket
 from miniprogram_api.h5.rendering import Refresh
+from miniprogram_api.h5.tapping import watched
+from miniprogram_api.h5.together import choices
 from miniprogram_api.lists import ASKING, COMPLETE, NOT_TO_PAY, UNAVAILABLE, PaidEntry, PaidList, UnpaidBill
 from miniprogram_api.requests import NO_BRANCH, ApiRequest, branch_of, path_text
 from miniprogram_api.room import tickets
@@ -77,24 +79,19 @@ def blueprint(pages: Pages) -> Blueprint:
         if isinstance(found, Asking):
             return pages.asking(request, visit, found)
         if request.args.get("watch") and found.order_no and found.status == "paying":
-            return await _watched(pages, request, visit, found)
+            return await watched(pages, request, visit, found.order_no, again=request.path)
         name = await pages.room.services.patients.masked_name(visit.profile.id, patient_id)
         return pages.show(request, visit, "bill.html", **bill_values(pages, visit, found, patient_id, name))
 
     return bills
 
 
-async def _watched(pages: Pages, request: ApiRequest, visit: Visit, found: UnpaidBill) -> HTTPResponse:
-    """After a tap that took long: on to the pay sheet, once it is there."""
-    payment = await pages.room.services.payments.of_payer(visit.payer.id, visit.profile.id, found.order_no)
-    if payment.status is PaymentStatus.CREATED:
-        return pages.working(request, visit, f"{request.path}?watch=1")
-    return redirect(payment_path(visit, found.order_no, "open=1"), status=303)
-
-
 async def _list(pages: Pages, request: ApiRequest, visit: Visit, template: str, **values: Any) -> HTTPResponse:
     overview = await _overview(pages, request, visit)
     language = visit.look.language
+    together = choices(visit, overview.chosen.patient_id, overview.unpaid) if overview.chosen else []
+    offered = {(bill["branch"], bill["bill_id"]) for group in together for bill in group["bills"]}
+    bills = [views.bill(bill, visit.profile, language) for bill in overview.unpaid]
     refresh = Refresh(url=with_ticket(request, ",".join(overview.waits_for))) if overview.waits_for else None
     return pages.show(
         request,
@@ -102,7 +99,9 @@ async def _list(pages: Pages, request: ApiRequest, visit: Visit, template: str, 
         template,
         refresh=refresh,
         overview=overview,
-        bills=[views.bill(bill, visit.profile, language) for bill in overview.unpaid],
+        together=together,
+        chose_none=bool(request.args.get("chosen")),
+        bills=[bill for bill in bills if (bill["branch"], bill["bill_id"]) not in offered],
         paid=views.paid(overview.paid, language) if overview.paid is not None else None,
         others=views.paid(PaidList(entries=tuple(overview.others), hospital_part=COMPLETE), language)["paid"],
         **values,
@@ -175,11 +174,6 @@ def _chosen(request: ApiRequest, patients: Sequence[BoundPatient]) -> BoundPatie
 def bill_path(visit: Visit, patient_id: UUID, branch: str, bill_id: str) -> str:
     code, branch, bill_id = (quote(part, safe="") for part in (visit.profile.code, branch or NO_BRANCH, bill_id))
     return f"/h/{code}/bills/{patient_id}/{branch}/{bill_id}"
-
-
-def payment_path(visit: Visit, order_no: str, query: str = "") -> str:
-    path = f"/h/{quote(visit.profile.code, safe='')}/payments/{quote(order_no, safe='')}"
-    return f"{path}?{query}" if query else path
 
 
 def bill_values(pages: Pages, visit: Visit, found: UnpaidBill, patient_id: UUID, masked_name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core.institutions import Profile
 from core.page_texts import page_text
 from core.texts import ERRORS, error_text
 from miniprogram_api.errors import STATUS
-from miniprogram_api.h5 import bills, binding, entrance, papers, payments, people, scanning
+from miniprogram_api.h5 import bills, binding, entrance, papers, payments, people, scanning, together
 from miniprogram_api.h5.addresses import page_of
 from miniprogram_api.h5.assets import Assets
 from miniprogram_api.h5.door import Door
@@ -95,5 +95,5 @@ def build_site(room: Room, *, session_key: bytes) -> Site:
     renderer = Renderer(assets)
     forms = Forms.of_secret(room.services.outside.public_url, session_key)
     pages = Pages(room=room, renderer=renderer, door=Door(room, forms, renderer))
-    parts = [part.blueprint(pages) for part in (papers, bills, payments, scanning, binding, people)]
+    parts = [part.blueprint(pages) for part in (papers, bills, together, payments, scanning, binding, people)]
     return Site(pages=pages, blueprints=[entrance.blueprint(pages, assets, forms), *parts])

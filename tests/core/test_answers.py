@@ -59,6 +59,21 @@ async def test_when_nobody_is_told_nothing_is_said_of_owing_nothing(house: House
     assert "没有待缴费" not in text
 
 
+async def test_bills_that_go_together_have_a_link_of_their_own(tortoise: None) -> None:
+    house = await House.build(settings={"merge": True})
+    payer = await house.payer()
+    patient = await house.bound(payer)
+    house.bill(total_fen=1000)
+    assert "可一起缴" not in await house.services.answers.text(payer, ChatQuestion.OWED)
+    house.bill(total_fen=250)
+    house.bill(total_fen=99, merge_group="")
+    text = await house.services.answers.text(payer, ChatQuestion.OWED)
+    assert text.splitlines()[0] == "您有3张待缴费账单，共¥13.49："
+    assert text.splitlines()[1] == (
+        f'王*兰 2张可一起缴 ¥12.50 <a href="http://house.test/h/renhe/together/{patient}?all=1">一起缴费</a>'
+    )
+
+
 @pytest.fixture
 async def house(tortoise: None) -> House:
     return await House.build()

@@ -122,7 +122,11 @@ async def test_what_the_his_refuses_comes_back_and_says_why(house: House, phone:
     payment = await phone.payment(order_no)
     assert (payment["status"], payment["status_text"]) == ("returned", "医院未入账·已退款")
     assert payment["refunded_fen"] == 8650
-    assert payment["lines"][0]["return_reason"] == {"code": "BILL_PAID", "text": "账单已在别处缴费"}
+    assert payment["lines"][0]["return_reason"] == {
+        "code": "BILL_PAID",
+        "text": "账单已在别处缴费",
+        "his_text": "处方已缴费",
+    }
     paid = await phone.paid(patient)
     assert [(entry["source"], entry["status"]) for entry in paid["paid"]] == [
         ("hospital", "paid"),
