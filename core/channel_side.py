@@ -15,7 +15,7 @@ from core.models import Payment, PaymentEvent, PaymentLine
 from core.outside import Outside
 from core.payment_rows import PaymentRows
 from core.states import OPEN_PAYMENT, LineStatus, PaymentStatus
-from core.tenancy import across_institutions
+from core.tenancy import scoped
 
 HELD_RETURN_AFTER = timedelta(hours=24)
 """A wrong amount is returned whole after this long, unless two people decide otherwise."""
@@ -31,14 +31,12 @@ class ChannelSide:
     cases: Cases
 
     async def evidence_came(self, payment: Payment) -> None:
-        with across_institutions("evidence of one locked payment"):
-            stored = await PaymentEvent.filter(
-                institution_id=payment.institution_id,
-                payment_id=payment.id,
-                confirmation_id=None,
-                refund_id=None,
-            ).values("id", "proves", "proof_kind", "facts")
-        facts = fold(StoredEvidence(**row) for row in stored)
+        stored = await scoped(payment.institution_id).find(
+            PaymentEvent, payment_id=payment.id, confirmation_id=None, refund_id=None
+        )
+        facts = fold(
+            StoredEvidence(id=row.id, proves=row.proves, proof_kind=row.proof_kind, facts=row.facts) for row in stored
+        )
         if facts.contradicting_amounts:
             await self.cases.open(
                 payment.institution_id, "contradicting_evidence", payment.order_no, payment_id=payment.id
