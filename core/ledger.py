@@ -38,6 +38,7 @@ class TransferKind(StrEnum):
     PAID = "paid"
     CONFIRMED = "confirmed"
     WRONG_AMOUNT = "wrong_amount"
+    BOOKED_ANYWAY = "booked_anyway"
     RETURN_DECIDED = "return_decided"
     REFUNDED = "refunded"
     EXTERNAL_REFUND = "external_refund"

@@ -8,12 +8,16 @@ from typing import Self
 from core.adopting import Adopting
 from core.answers import Answers
 from core.applying import Applier
+from core.attesting import Attesting
 from core.audit import Audit
 from core.bills import Bills
+from core.case_actions import CaseActions
+from core.case_work import CaseWork
 from core.cases import Cases
 from core.channel_side import ChannelSide
 from core.confirmations import Confirmations
 from core.consents import Consents
+from core.decisions import Decisions
 from core.followup import FollowUp
 from core.guesses import Guesses
 from core.hospital_side import HospitalSide
@@ -26,6 +30,7 @@ from core.newbills import NewBills
 from core.outside import Outside
 from core.paper import Papers
 from core.patients import Patients
+from core.payment_files import PaymentFiles
 from core.payment_rows import PaymentRows
 from core.payments import Payments
 from core.phones import Phones
@@ -37,6 +42,7 @@ from core.rotation import Rotation
 from core.seals import Seals
 from core.staff import StaffService
 from core.starting import Starting
+from core.wrong_amount import WrongAmount
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +73,9 @@ class Services:
     seals: Seals
     staff: StaffService
     audit: Audit
+    payment_files: PaymentFiles
+    decisions: Decisions
+    case_work: CaseWork
 
     @classmethod
     def on(cls, outside: Outside) -> Self:
@@ -94,6 +103,16 @@ class Services:
         confirmations = Confirmations(outside, institutions, applier, cases)
         refunds = Refunds(outside, institutions, applier, hospital_side, returning, cases)
         follow_up = FollowUp(outside, confirmations, refunds, messages)
+        inbounds = Inbounds(outside, institutions, applier, payments, new_bills, cases, follow_up)
+        audit = Audit(outside)
+        files = PaymentFiles(outside, patients, audit)
+        decisions = Decisions(
+            outside,
+            Attesting(outside, institutions, applier),
+            WrongAmount(outside, steps, hospital_side, returning, cases),
+            audit,
+        )
+        actions = CaseActions(outside, payments, locks, returning, inbounds, follow_up, audit)
         return cls(
             outside=outside,
             institutions=institutions,
@@ -111,12 +130,15 @@ class Services:
             refunds=refunds,
             messages=messages,
             new_bills=new_bills,
-            inbounds=Inbounds(outside, institutions, applier, payments, new_bills, cases, follow_up),
+            inbounds=inbounds,
             cases=cases,
             applier=applier,
             rotation=Rotation(outside),
             adopting=Adopting(outside, institutions, payments, cases),
             seals=Seals(outside),
             staff=StaffService(outside),
-            audit=Audit(outside),
+            audit=audit,
+            payment_files=files,
+            decisions=decisions,
+            case_work=CaseWork(outside, files, decisions, actions, audit),
         )

@@ -121,3 +121,161 @@ def staff_error_text(error: RequestError | StaffError, language: str) -> str:
     sentences = ERRORS.get(f"{error.code}.{reason}") or ERRORS.get(error.code) or ERRORS["staff_error"]
     values = {"his_text": "", "field": "", "problem": "", "role": "", "status": "", "retry_after_seconds": ""}
     return sentences[language].format(**(values | error.values)).strip()
+
+
+CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "payment_outcome_unknown": (
+        {"zh": "支付渠道一直没有说明订单结果", "en": "The channel has not said how an order ended"},
+        {
+            "zh": "再次查询；仍无结果，到渠道后台查这个订单，凭后台截图由两人认定。",
+            "en": "Ask again. If it stays silent, look the order up in the channel's console and attest that, by two.",
+        },
+    ),
+    "confirmation_outcome_unknown": (
+        {"zh": "已收款，医院没有说明是否入账", "en": "Money taken; the HIS has not said whether it booked"},
+        {
+            "zh": "再次查询；请医院按入账号核实，凭收据或书面答复由两人认定。",
+            "en": "Ask again. Have the HIS look up the confirm number; attest its answer with a document, two people.",
+        },
+    ),
+    "wrong_amount": (
+        {"zh": "实收与应收不一致", "en": "The channel took another amount than was asked"},
+        {
+            "zh": "没有入账，24小时后自动全额退还；也可由两人决定立即退还，或按应收入账并退还多收部分。",
+            "en": "Nothing is booked; all goes back after 24 hours. Two people may return it now, or book the amount"
+            " asked and return the rest.",
+        },
+    ),
+    "contradicting_evidence": (
+        {"zh": "同一来源前后说法不一", "en": "A source contradicts what it had proven before"},
+        {
+            "zh": "核对各次证据；未发出的退款等您决定是否继续。款项了结后关闭。",
+            "en": "Compare the evidence; unsent refunds wait for you. Close it once the money is settled.",
+        },
+    ),
+    "hospital_contradicts_itself": (
+        {"zh": "医院先后说法相反（入账／未入账）", "en": "The HIS said booked and not booked"},
+        {
+            "zh": "先请医院核实是否入账，再决定退款是否继续。款项了结后关闭。",
+            "en": "Settle with the HIS whether it is booked before a refund goes on. Close it once no money is open.",
+        },
+    ),
+    "his_booked_without_money": (
+        {"zh": "医院已入账，但没有收到款项", "en": "The HIS booked what nobody paid"},
+        {"zh": "请医院撤销这笔入账，然后关闭。", "en": "Have the HIS take the booking back, then close this."},
+    ),
+    "lock_not_released": (
+        {"zh": "医院没有释放账单锁定", "en": "The HIS does not release a bill"},
+        {
+            "zh": "再次查询；请医院按入账号释放账单。释放后自动关闭。",
+            "en": "Ask again, or have the HIS free the bill by the confirm number. It closes by itself.",
+        },
+    ),
+    "inbound_not_worked": (
+        {"zh": "一条通知处理不了", "en": "A stored notice or event cannot be worked"},
+        {
+            "zh": "再次处理；仍不行请技术人员查日志。款项另行查询，不受影响。",
+            "en": "Work it again; else its error is in the log. The money itself is asked about in any case.",
+        },
+    ),
+    "line_waits": (
+        {"zh": "款项在等同一账单的另一笔支付", "en": "Money waits for another payment of the same bill"},
+        {
+            "zh": "一般会自行了结；查看另一笔支付的事项。",
+            "en": "It usually settles by itself; look at the other payment.",
+        },
+    ),
+    "refund_stuck": (
+        {"zh": "退款异常，渠道要人工处理", "en": "The channel waits for a person to refund"},
+        {
+            "zh": "在商户后台为付款人另选账户；处理后点继续，或凭后台截图由两人认定。",
+            "en": "Give another account in the merchant console, then resume; or attest the console's word, by two.",
+        },
+    ),
+    "refund_blocked": (
+        {"zh": "渠道拒绝退款，多为余额不足", "en": "A refund is refused, often for lack of balance"},
+        {
+            "zh": "向商户号充值，然后再次查询；会用同一退款单号重发。",
+            "en": "Top up the merchant account, then ask now: it is sent again under the same number.",
+        },
+    ),
+    "refund_outcome_unknown": (
+        {"zh": "退款久无结果", "en": "A refund has been open for long"},
+        {
+            "zh": "再次查询；仍无结果，到商户后台按退款单号查，凭截图由两人认定。",
+            "en": "Ask again; else look the refund number up in the merchant console and attest it, two people.",
+        },
+    ),
+    "refund_never_succeeds": (
+        {"zh": "退款多次失败", "en": "Refund after refund has failed"},
+        {
+            "zh": "查明原因后点继续，以新单号再退；或线下退还。",
+            "en": "Find out why, then resume: a new number is sent. Else pay it back by other means.",
+        },
+    ),
+    "refund_contradiction": (
+        {"zh": "渠道对退款前后说法不一", "en": "The channel contradicts itself about a refund"},
+        {
+            "zh": "与商户后台核对；未发出的退款等您决定是否继续。",
+            "en": "Compare with the merchant console; unsent refunds wait for you.",
+        },
+    ),
+    "refund_amount_differs": (
+        {"zh": "渠道退款金额与退款单不一致", "en": "The channel refunded another amount than was asked"},
+        {
+            "zh": "与商户后台核对，凭截图由两人认定；差额线下处理。",
+            "en": "Compare with the merchant console and attest, two people; settle the difference by other means.",
+        },
+    ),
+    "external_refund": (
+        {"zh": "有人在渠道后台直接退款", "en": "Somebody refunded in the channel's console"},
+        {
+            "zh": "与医院核对是否已退费；若就是我们要退的款，凭截图由两人认定，避免重复退款。",
+            "en": "Make the HIS agree with it. If it was the money that we were to return, attest that, two people.",
+        },
+    ),
+    "notice_for_unknown_order": (
+        {"zh": "真实通知，但没有这个订单", "en": "A genuine notice for an order that we do not have"},
+        {
+            "zh": "查明是否恢复过数据库，或别的系统共用商户号；核对后关闭。",
+            "en": "A restored database, or another system on this merchant number? Close it when you know.",
+        },
+    ),
+    "order_without_row": (
+        {"zh": "渠道账单有我们的订单，库里没有", "en": "The channel lists an order of ours that has no row"},
+        {
+            "zh": "数据恢复后丢失的订单：在渠道后台查清，线下入账或退还，然后关闭。",
+            "en": "Lost with a restore: look it up in the console, book or return it by hand, then close this.",
+        },
+    ),
+    "refund_without_row": (
+        {"zh": "渠道账单有我们的退款，库里没有", "en": "The channel lists a refund of ours that has no row"},
+        {
+            "zh": "数据恢复后丢失的退款：与医院核对是否已退费，不要再退，然后关闭。",
+            "en": "Lost with a restore: see that the HIS agrees, do not refund again, then close this.",
+        },
+    ),
+    "channel_misconfigured": (
+        {"zh": "商户号的密钥或参数不可用", "en": "A merchant account cannot be used as it is set up"},
+        {
+            "zh": "运行 zhenfu doctor，改正机构文件后重新导入，然后关闭。",
+            "en": "Run zhenfu doctor, correct the institution's file, run zhenfu setup, then close this.",
+        },
+    ),
+    "messages_misconfigured": (
+        {"zh": "消息模板或密钥不可用", "en": "Messages cannot be sent as the account is set up"},
+        {
+            "zh": "运行 zhenfu doctor，改正机构文件后重新导入；发出后自动关闭。",
+            "en": "Run zhenfu doctor, correct the file, run zhenfu setup. It closes once a message leaves.",
+        },
+    ),
+}
+"""By kind of case: what it is, and what to do."""
+
+
+def case_text(kind: str, language: str) -> tuple[str, str]:
+    """Title and what to do; a kind that this release does not know is told by its own name."""
+    if kind not in CASES:
+        return kind, ""
+    title, to_do = CASES[kind]
+    return title[language], to_do[language]

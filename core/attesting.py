@@ -1,0 +1,145 @@
+"""What two people attest with a document becomes evidence, and obeys the rules of all evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from core.applying import Applier
+from core.decision_kinds import BOOKING, DecisionKind, Proposal
+from core.errors import ActionNotPossible, AlreadyDecided
+from core.evidence import Evidence
+from core.institutions import Institutions
+from core.models import Confirmation, Payment, PaymentLine, Refund
+from core.outside import Outside
+from core.ports import RefundState
+from core.states import OPEN_PAYMENT, ConfirmationStatus, PaymentStatus, ProofKind, RefundStatus
+from core.tenancy import scoped
+
+SOURCE = "staff"
+REFUND_MOVES = frozenset({RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.STUCK})
+ENDED = frozenset({RefundStatus.REFUNDED, RefundStatus.DEAD, RefundStatus.DECLINED})
+
+
+@dataclass(frozen=True, slots=True)
+class Attesting:
+    """Part of the caller's transaction, under the payment's lock and the row's own."""
+
+    outside: Outside
+    institutions: Institutions
+    applier: Applier
+
+    async def check(
+        self, proposal: Proposal, payment: Payment, confirmation: Confirmation | None, refund: Refund | None
+    ) -> None:
+        """Whether this can be attested as things stand. Raises ActionNotPossible or AlreadyDecided."""
+        if confirmation is not None:
+            await self._check_booking(proposal, confirmation)
+        elif refund is not None:
+            await self._check_refund(proposal, payment, refund)
+        elif payment.status is PaymentStatus.PAID or (
+            proposal.kind is DecisionKind.PAYMENT_CLOSED and payment.status not in OPEN_PAYMENT
+        ):
+            raise AlreadyDecided(status=payment.status.value)
+
+    async def _check_booking(self, proposal: Proposal, confirmation: Confirmation) -> None:
+        if confirmation.status is not ConfirmationStatus.OPEN:
+            raise AlreadyDecided(status=confirmation.status.value)
+        if proposal.kind is DecisionKind.BOOKING_REJECTED and confirmation.last_sent_at is not None:
+            site = await self.institutions.site(confirmation.institution_id, confirmation.site_id)
+            limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
+            self._not_before(confirmation.last_sent_at, limit_seconds)
+
+    async def _check_refund(self, proposal: Proposal, payment: Payment, refund: Refund) -> None:
+        if refund.status in ENDED:
+            raise AlreadyDecided(status=refund.status.value)
+        his_agrees = refund.origin == "automatic" or refund.replaces_id is not None or refund.his_proof_id is not None
+        is_unsent = refund.status is RefundStatus.APPROVED and his_agrees
+        if refund.status not in REFUND_MOVES and not (is_unsent and proposal.kind is DecisionKind.REFUND_REFUNDED):
+            raise ActionNotPossible(reason="not_for_this_case")
+        if proposal.kind is DecisionKind.REFUND_REFUNDED and proposal.amount_fen != refund.amount_fen:
+            raise ActionNotPossible(reason="amount_differs")
+        if refund.last_sent_at is not None:
+            account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
+            capabilities = self.outside.channels[account.channel].capabilities
+            self._not_before(refund.last_sent_at, capabilities.request_deadline_seconds)
+
+    def _not_before(self, sent_at: datetime, seconds: float) -> None:
+        """What has been sent may still have its effect: nobody attests the contrary before it can no longer."""
+        if self.outside.clock.now() < sent_at + timedelta(seconds=seconds):
+            raise ActionNotPossible(reason="too_early")
+
+    async def apply(
+        self,
+        proposal: Proposal,
+        decision_id: str,
+        payment: Payment,
+        confirmation: Confirmation | None,
+        refund: Refund | None,
+    ) -> None:
+        """The evidence and everything that follows from it."""
+        facts: dict[str, Any] = {"decision": decision_id}
+        if confirmation is not None:
+            facts |= await self._booking_facts(proposal, confirmation)
+        elif refund is not None:
+            facts |= _refund_facts(proposal, refund)
+        else:
+            facts |= _trade_facts(proposal)
+        await self.applier.apply(
+            Evidence(
+                order_no=payment.order_no,
+                kind="booking" if confirmation else "refund" if refund else "trade",
+                source=SOURCE,
+                facts=facts,
+                proves=PROVES[proposal.kind],
+                proof_kind=ProofKind.STAFF_ATTESTED,
+                confirm_no=confirmation.confirm_no if confirmation else "",
+                refund_no=refund.refund_no if refund else "",
+            )
+        )
+
+    async def _booking_facts(self, proposal: Proposal, confirmation: Confirmation) -> Mapping[str, Any]:
+        if proposal.kind is DecisionKind.BOOKING_REJECTED:
+            return {"booked": False, "code": "staff_attested", "message": ""}
+        lines = await scoped(confirmation.institution_id).find(PaymentLine, confirmation_id=confirmation.id)
+        receipt = {"receipt_no": proposal.their_number}
+        return {"booked": True, "receipts": {line.his_bill_id: receipt for line in lines}}
+
+
+PROVES: Mapping[DecisionKind, str] = {
+    DecisionKind.PAYMENT_PAID: PaymentStatus.PAID,
+    DecisionKind.PAYMENT_CLOSED: PaymentStatus.CLOSED,
+    DecisionKind.BOOKING_CONFIRMED: ConfirmationStatus.CONFIRMED,
+    DecisionKind.BOOKING_REJECTED: ConfirmationStatus.REJECTED,
+    DecisionKind.REFUND_REFUNDED: RefundStatus.REFUNDED,
+    DecisionKind.REFUND_DEAD: RefundStatus.DEAD,
+}
+
+assert set(PROVES) > BOOKING
+
+
+def _trade_facts(proposal: Proposal) -> Mapping[str, Any]:
+    is_paid = proposal.kind is DecisionKind.PAYMENT_PAID
+    return {
+        "exists": True,
+        "ever_paid": is_paid,
+        "paid_fen": proposal.amount_fen or 0,
+        "paid_at": proposal.at.isoformat() if proposal.at else None,
+        "channel_trade_no": proposal.their_number,
+        "refunded_fen": None,
+        "closed": not is_paid,
+        "state": "attested",
+    }
+
+
+def _refund_facts(proposal: Proposal, refund: Refund) -> Mapping[str, Any]:
+    is_refunded = proposal.kind is DecisionKind.REFUND_REFUNDED
+    return {
+        "state": (RefundState.REFUNDED if is_refunded else RefundState.DEAD).value,
+        "word": "attested",
+        "amount_fen": refund.amount_fen,
+        "channel_refund_no": proposal.their_number,
+        "refunded_at": proposal.at.isoformat() if proposal.at else None,
+    }
