@@ -112,11 +112,13 @@ class Programs:
     def serving(self) -> list[Program]:
         return [program for program in self.all if program.kind == WEB and program.ready]
 
+    def working(self) -> list[Program]:
+        return [one for one in self.all if one.kind == WORKER and one.pid and one.ready and not one.paused]
+
     def ring(self) -> None:
         """Workers look again."""
-        for program in self.all:
-            if program.kind == WORKER and program.pid and program.ready and not program.paused:
-                os.kill(program.pid, BELL)
+        for program in self.working():
+            os.kill(program.pid, BELL)
 
     def starting(self) -> bool:
         return bool(self._starting) or any(program.pid and not program.ready for program in self.all)

@@ -234,8 +234,9 @@ class Town:
     def next_moment(self) -> datetime | None:
         world = self.world
         moments: list[datetime | None] = [pile.next_due_at() for pile in (world.pay.deliveries, world.his.deliveries)]
-        with suppress(psycopg.Error):
-            moments += [moment for (moment,) in self.machines.books.query(OPEN)]
+        if self.programs.working():  # else rows wait, and time goes on without them
+            with suppress(psycopg.Error):
+                moments += [moment for (moment,) in self.machines.books.query(OPEN)]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _ring(self) -> None:
