@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ NOTICE_SECONDS = 0.1
 """The channel sends its notice so long after the pay sheet."""
 
 LOOK_SECONDS = 0.1
+STILL_WORKING_SECONDS = 0.5  # after which the page sends the same again
 DONE = (
     "SELECT count(*) FROM message WHERE status <> 'queued' AND payment_id IN"
     " (SELECT id FROM payment WHERE order_no = ANY ($1::text[]))"
@@ -128,11 +130,15 @@ class Street:
         }
         headers = {"authorization": f"Bearer {person.token}", "idempotency-key": str(uuid4())}
         url = f"{self._town.url('web')}/api/v1/payments"
-        async with self._http.post(url, json=body, headers=headers) as answer:
-            said: Any = await answer.json()
-            if answer.status != 201:
-                raise RuntimeError(f"HTTP {answer.status} {said.get('error', {}).get('code')}")
-        return str(said["order_no"])
+        while True:
+            async with self._http.post(url, json=body, headers=headers) as answer:
+                said: Any = await answer.json()
+            if answer.status in {200, 201}:
+                return str(said["order_no"])
+            code = said.get("error", {}).get("code")
+            if code != "still_working":
+                raise RuntimeError(f"HTTP {answer.status} {code}")
+            await asyncio.sleep(STILL_WORKING_SECONDS)
 
     async def _pay_sheet(self, planned: Planned, order_no: str) -> None:
         asked = {"reference": order_no, "payer_openid": self._town.people[planned.person].open_id}
@@ -162,10 +168,15 @@ class Street:
         ]
 
 
-async def look_pool(town: Town, name: str) -> asyncpg.Pool:
-    return await asyncpg.create_pool(
-        **{**credentials_of(town.settings.owner_database_url), "database": name}, min_size=1, max_size=2
-    )
+@asynccontextmanager
+async def open_street(town: Town, name: str) -> AsyncIterator[Street]:
+    """A street that leads to our programs on the database `name`."""
+    credentials = credentials_of(town.settings.owner_database_url) | {"database": name}
+    async with (
+        asyncpg.create_pool(**credentials, min_size=1, max_size=2) as look,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        yield Street(town, http, look)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

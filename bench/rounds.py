@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import aiohttp
-
 from bench.figures import Figures
 from bench.floor import play, run_floor, run_peer
-from bench.paying import Planned, Run, Street, look_pool, percentile
+from bench.ledger_data import fill
+from bench.paying import Planned, Run, open_street, percentile
 from bench.processes import Memory, cpu_seconds, cpu_seconds_of_family, memory
 from bench.recording import Recording, Script, recorded_server, scripts
 from bench.town import DATABASE, MERGED_BILLS, PEOPLE, Town
+from core.ledger import ledger_key
 from runtime.child_processes import LOOPBACK
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 60.0
 """So long a measurement waits for its last payment; at a rate to be sustained, SUSTAINED_SECONDS."""
 
 SUSTAINED_SECONDS = 5.0
-PLANNED_MERGED_SHARE = 3  # merged payments are measured on a third as many
+MERGED_SHARE = 3  # merged payments are measured on a third as many
 KINDS = {"single": 1, "merged": MERGED_BILLS}
 
 
@@ -89,7 +89,7 @@ class Bench:
         chosen = self.chosen
         tables = 2 if chosen.payments else 1
         single = (chosen.count + WARM_UP) * (chosen.rounds * tables + 1) + chosen.count
-        merged = (chosen.count // PLANNED_MERGED_SHARE + WARM_UP) * (chosen.rounds * tables + 1) + chosen.count
+        merged = (chosen.count // MERGED_SHARE + WARM_UP) * (chosen.rounds * tables + 1) + chosen.count
         if not chosen.no_rates:
             single += int(sum(RATES) * chosen.seconds) + len(RATES) * WARM_UP
         for kind, how_many in (("single", single), ("merged", merged)):
@@ -104,7 +104,7 @@ class Bench:
 
     def _count(self, kind: str) -> int:
         count: int = self.chosen.count
-        return count if kind == "single" else count // PLANNED_MERGED_SHARE
+        return count if kind == "single" else count // MERGED_SHARE
 
     # ------------------------------------------------------------ the floor
 
@@ -117,7 +117,7 @@ class Bench:
         with running([Program(name="web", run=run)]):
 
             async def drive() -> None:
-                async with self._street(name) as street:
+                async with open_street(self.town, name) as street:
                     await street.pay_alone(self._next("single", WARM_UP // 2))
                     await street.pay_alone(self._next("merged", WARM_UP // 2))
                     for kind in KINDS:
@@ -164,9 +164,6 @@ class Bench:
             Program(name="worker", run=partial(run_worker, settings, programs=2)),
         ]
 
-    def _street(self, name: str) -> StreetOn:
-        return StreetOn(self.town, name)
-
     def _ours(self, name: str, kind: str) -> dict[str, float]:
         """Processor seconds for one payment: of the web process, of the worker and of PostgreSQL."""
         planned = self._next(kind, WARM_UP), self._next(kind, self._count(kind))
@@ -177,7 +174,7 @@ class Bench:
                 return {name: cpu_seconds(pid) for name, pid in pids.items()} | {"postgres": self._postgres_seconds()}
 
             async def drive() -> tuple[dict[str, float], Run]:
-                async with self._street(name) as street:
+                async with open_street(self.town, name) as street:
                     await street.pay(planned[0], rate=self.chosen.rate, rng=self.rng, patience=PATIENCE_SECONDS)
                     before = used()
                     run = await street.pay(planned[1], rate=self.chosen.rate, rng=self.rng, patience=PATIENCE_SECONDS)
@@ -240,7 +237,7 @@ class Bench:
 
             async def drive() -> None:
                 nonlocal sustained, last
-                async with self._street(DATABASE) as street:
+                async with open_street(self.town, DATABASE) as street:
                     await street.pay(self._next("single", WARM_UP), rate=2, rng=self.rng, patience=PATIENCE_SECONDS)
                     for rate in RATES:
                         planned = self._next("single", int(rate * self.chosen.seconds))
@@ -277,32 +274,21 @@ class Bench:
 
     def _tables(self) -> str | None:
         """The small and, if wanted, the large tables; the name of the large database."""
-        from bench.filling import fill_database
-
-        self.say(f"filling {self.chosen.small:,} payments")
-        fill_database(self.postgres, DATABASE, self.chosen.small)
+        self._fill(DATABASE, self.chosen.small)
         if not self.chosen.payments:
             return None
-        self.say(f"filling {self.chosen.payments:,} payments")
         self.postgres.create_database("large", template="pristine")
-        fill_database(self.postgres, "large", self.chosen.payments)
+        self._fill("large", self.chosen.payments)
         return "large"
 
-
-class StreetOn:
-    """`async with StreetOn(town, database) as street`."""
-
-    def __init__(self, town: Town, name: str) -> None:
-        self._town, self._name = town, name
-
-    async def __aenter__(self) -> Street:
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._look = await look_pool(self._town, self._name)
-        return Street(self._town, self._http, self._look)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.close()
-        await self._look.close()
+    def _fill(self, name: str, payments: int) -> None:
+        """Payments of the institution that is measured, as if it had been open for a while."""
+        with self.postgres.superuser(name) as connection:
+            row = connection.execute("SELECT id FROM institution").fetchone()
+        assert row is not None
+        key = ledger_key(self.town.settings.keyring())
+        filled = fill(self.postgres.superuser_dsn(name), payments, key=key, institution_id=row[0])
+        self.say(f"{filled.payments:,} payments were put into {name} in {filled.seconds:.0f} s")
 
 
 @contextmanager
