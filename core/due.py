@@ -119,14 +119,16 @@ async def begin_send(
     now: datetime,
     statuses: Sequence[str],
     stamp: str | None = None,
+    counters: str = "",
 ) -> bool:
     """Record that a request is about to leave; False when we no longer hold the row or it has moved on.
 
-    `stamp` is the column, if any, that remembers when.
+    `stamp` is the column, if any, that remembers when; `counters` begins the names of the columns that count.
     """
     stamped = f", {stamp} = $4" if stamp else ""
+    started = f"{counters}sends_started"
     found = await rows(
-        f"UPDATE {table} SET sends_started = sends_started + 1{stamped} WHERE institution_id = $1 AND id = $2"
+        f"UPDATE {table} SET {started} = {started} + 1{stamped} WHERE institution_id = $1 AND id = $2"
         " AND holder = $3 AND lease_until > $4 AND status = ANY ($5::text[]) RETURNING id",
         institution_id,
         row_id,
@@ -137,11 +139,11 @@ async def begin_send(
     return bool(found)
 
 
-async def send_had_no_effect(table: str, row_id: UUID, institution_id: UUID) -> None:
+async def send_had_no_effect(table: str, row_id: UUID, institution_id: UUID, *, counters: str = "") -> None:
     """Record that a request that had been begun provably did nothing (it never left, or was refused)."""
     await rows(
-        f"UPDATE {table} SET sends_unreached = sends_unreached + 1"
-        " WHERE institution_id = $1 AND id = $2 AND sends_unreached < sends_started RETURNING id",
+        f"UPDATE {table} SET {counters}sends_unreached = {counters}sends_unreached + 1 WHERE institution_id = $1"
+        f" AND id = $2 AND {counters}sends_unreached < {counters}sends_started RETURNING id",
         institution_id,
         row_id,
     )

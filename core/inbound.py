@@ -16,6 +16,7 @@ from core.due import DueRow, backoff, give_back, take
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.evidence import Evidence, refund_evidence, trade_evidence
 from core.followup import FollowUp
+from core.hospital_refunds import HospitalRefunds
 from core.institutions import Institutions
 from core.models import Inbound, Payment
 from core.newbills import NewBills
@@ -53,6 +54,7 @@ class Inbounds:
     applier: Applier
     payments: Payments
     new_bills: NewBills
+    hospital_refunds: HospitalRefunds
     cases: Cases
     follow_up: FollowUp
 
@@ -209,7 +211,8 @@ class Inbounds:
         content = self.outside.keyring.decrypt_json(inbound.content_enc, place="inbound.content")
         try:
             if inbound.source == HOSPITAL:
-                await self._event(await self.institutions.site(due.institution_id, inbound.account_id), content)
+                site = await self.institutions.site(due.institution_id, inbound.account_id)
+                payment_id = await self._event(site, content)
             elif content is not None:
                 payment_id = await self._notice(inbound, content)
         except (NotReached, OutcomeUnknown):
@@ -263,19 +266,23 @@ class Inbounds:
         )
         return payment.id
 
-    async def _event(self, site: HospitalSite, content: Mapping[str, Any]) -> None:
-        """The HIS said that something happened: ask it, then do what follows."""
+    async def _event(self, site: HospitalSite, content: Mapping[str, Any]) -> UUID | None:
+        """The HIS said that something happened: ask it, then do what follows; returns the payment it was about."""
         event = HospitalEvent(
             event_id=content["event_id"],
             kind=HospitalEventKind(content["kind"]),
             his_bill_id=content["his_bill_id"],
             his_patient_id=content["his_patient_id"],
             happened_at=datetime.fromisoformat(content["happened_at"]) if content["happened_at"] else None,
+            red_receipt_no=content.get("red_receipt_no", ""),
         )
+        if event.kind is HospitalEventKind.REFUNDED:
+            return await self.hospital_refunds.told(site, event)
         if event.kind is HospitalEventKind.NEW_BILL:
             await self.new_bills.announce(site, event.his_bill_id)
         elif event.kind in {HospitalEventKind.BILL_CANCELLED, HospitalEventKind.PAID_AT_WINDOW}:
             bill = await self.outside.hospitals[site.adapter].get_bill(site, event.his_bill_id)
             if bill is not None and bill.state == "unpaid":
-                return
+                return None
             await self.payments.bill_ended_elsewhere(site.institution_id, site.branch, event.his_bill_id)
+        return None

@@ -8,13 +8,16 @@ from uuid import UUID
 
 from core.cases import Cases
 from core.evidence import Evidence
+from core.external_refunds import ExternalRefunds
+from core.his_evidence import REVERSAL
 from core.ledger import Account, TransferKind
 from core.messages import Messages
-from core.models import Payment, Refund
+from core.models import Payment, PaymentLine, Refund
 from core.outside import Outside
 from core.payment_rows import PaymentRows
 from core.ports import MessageKind, RefundState
 from core.returning import Returning
+from core.reversals import Reversals
 from core.states import LineStatus, RefundStatus
 from core.tenancy import scoped
 from core.transactions import rows
@@ -32,10 +35,15 @@ class RefundSide:
     outside: Outside
     steps: PaymentRows
     returning: Returning
+    reversals: Reversals
+    external: ExternalRefunds
     cases: Cases
     messages: Messages
 
     async def evidence_came(self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID) -> None:
+        if evidence.kind == REVERSAL:
+            await self.reversals.evidence_came(payment, refund, evidence, event_id)
+            return
         now = self.outside.clock.now()
         if refund.status in {RefundStatus.REFUNDED, RefundStatus.DEAD}:
             if evidence.proves is not None and evidence.proves != refund.status:
@@ -101,7 +109,7 @@ class RefundSide:
         )
         returned = await self.steps.lines_of_refund(payment, refund)
         for line in returned:
-            if line.status is LineStatus.RETURNING:
+            if line.status is LineStatus.RETURNING and await self._all_refunded(line):
                 await self.steps.set_line(line, status=LineStatus.RETURNED, due_at=None)
         await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
         await self.messages.enqueue(
@@ -110,6 +118,17 @@ class RefundSide:
             dedup_key=f"refund_arrived:{refund.refund_no}",
             values={"order_no": payment.order_no, "amount_fen": refund.amount_fen, "at": now.isoformat()},
         )
+
+    async def _all_refunded(self, line: PaymentLine) -> bool:
+        """Whether the line has gone back in full; it may do so in several refunds."""
+        (found,) = await rows(
+            "SELECT coalesce(sum(part.amount_fen), 0)::bigint AS fen FROM refund_line part JOIN refund r"
+            " ON r.institution_id = $1 AND r.id = part.refund_id WHERE part.institution_id = $1 AND part.line_id = $2"
+            " AND r.status = 'refunded'",
+            line.institution_id,
+            line.id,
+        )
+        return int(found["fen"]) >= line.amount_fen
 
     async def _dead(self, payment: Payment, refund: Refund, event_id: UUID, number: str, now: datetime) -> None:
         """This number will never refund: its reservation passes to a new one, and only one of the chain counts."""
@@ -138,10 +157,4 @@ class RefundSide:
 
     async def of_nobody(self, payment: Payment, evidence: Evidence) -> None:
         """A refund that is not ours, made in the channel's console: recorded, and looked at by a person."""
-        await self.cases.open(
-            payment.institution_id,
-            "external_refund",
-            evidence.refund_no,
-            payment_id=payment.id,
-            details=dict(evidence.facts),
-        )
+        await self.external.told(payment, evidence)

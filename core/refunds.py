@@ -11,14 +11,18 @@ from core.cases import Cases
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import ConfigurationError, NotReached, OutcomeUnknown, Refused
 from core.evidence import refund_evidence
+from core.external_refunds import ExternalRefunds, in_flight_fen
 from core.hospital_side import WAIT_FOR_HOLDER, HospitalSide
 from core.institutions import Institutions
 from core.models import Payment, PaymentLine, Refund
+from core.money import Fen
 from core.outside import Outside
 from core.ports import Channel, MerchantAccount, RefundOrder, RefundState, RefundTrade
 from core.returning import Returning
+from core.reversing import Reversing
 from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.tenancy import scoped
+from core.texts import REFUND_REASONS
 from core.transactions import atomically
 
 BLOCKED_CASE_AFTER_TRIES = 6
@@ -27,7 +31,6 @@ CASE_AFTER = timedelta(hours=24)
 
 EXTERNAL_PAUSE = timedelta(hours=1)
 WAITING_CASE_AFTER = timedelta(minutes=30)
-REASON = "医院未入账，原路退款"  # shown by the payer's wallet
 MOVING = [RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.STUCK]
 
 
@@ -38,6 +41,8 @@ class Refunds:
     applier: Applier
     hospital: HospitalSide
     returning: Returning
+    reversing: Reversing
+    external: ExternalRefunds
     cases: Cases
 
     async def work_line(self, due: DueRow) -> UUID | None:
@@ -85,13 +90,16 @@ class Refunds:
         """Bring one refund that we hold a step further: ask first if anything was ever sent, then send."""
         scope = scoped(due.institution_id)
         refund = await scope.of(Refund).get(id=due.id)
-        if refund.status not in {RefundStatus.APPROVED, *MOVING}:
+        if refund.status not in {RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS, *MOVING}:
             return
         payment = await scope.of(Payment).get(id=refund.payment_id)
+        if _his_is_asked_first(refund):
+            await self.reversing.step(due, refund, payment)
+            return
         account = await self.institutions.merchant(due.institution_id, payment.merchant_account_id)
         channel = self.outside.channels[account.channel]
         now = self.outside.clock.now()
-        if now >= refund.created_at + CASE_AFTER:
+        if now >= (refund.decided_at or refund.created_at) + CASE_AFTER:
             await self.cases.open(due.institution_id, "refund_outcome_unknown", refund.refund_no, payment_id=payment.id)
         try:
             if refund.sends_started > refund.sends_unreached:
@@ -114,6 +122,11 @@ class Refunds:
                 if now < sendable_at:
                     await self._later(due, sendable_at)
                     return
+            elif (spaced_at := await self._spaced_at(refund, channel)) > now:
+                await give_back(
+                    "refund", due.id, due.institution_id, holder=due.holder, due_at=spaced_at, counted=False
+                )
+                return
             elif await self._refunded_by_others(refund, payment, account, channel):
                 await atomically(lambda: self._open_external(due, refund, payment))
                 await self._later(due, now + EXTERNAL_PAUSE)
@@ -139,7 +152,7 @@ class Refunds:
                         channel_trade_no=payment.channel_trade_no,
                         amount_fen=refund.amount_fen,
                         total_fen=payment.paid_fen,
-                        reason=REASON,
+                        reason=REFUND_REASONS[refund.origin],
                     ),
                 )
             except NotReached:
@@ -181,19 +194,36 @@ class Refunds:
         if current.holder == due.holder and current.sends_started == refund.sends_started:
             await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
 
+    async def _spaced_at(self, refund: Refund, channel: Channel) -> datetime:
+        """A channel wants some time between two refunds of one payment."""
+        others = await scoped(refund.institution_id).find(Refund, payment_id=refund.payment_id)
+        sent = [other.last_sent_at for other in others if other.id != refund.id and other.last_sent_at is not None]
+        spacing = timedelta(seconds=channel.capabilities.refund_spacing_seconds)
+        return max((moment + spacing for moment in sent), default=refund.created_at)
+
     async def _refunded_by_others(
         self, refund: Refund, payment: Payment, account: MerchantAccount, channel: Channel
     ) -> bool:
         """Somebody may have refunded this payment in the channel's console: asked before a refund of ours leaves.
 
-        A channel that does not say how much was refunded is believed as far as it goes: it knows of a refund
-        although none of ours has ever been sent. Raises NotReached, OutcomeUnknown or Refused.
+        True when what he gave back is not known, or leaves less than this refund gives. A channel that does not say
+        how much was refunded is believed as far as it goes: it knows of a refund although none of ours has ever been
+        sent. Raises NotReached, OutcomeUnknown or Refused.
         """
         trade = await channel.query(account, payment.order_no)
+        in_flight = await in_flight_fen(payment)
+        current = await scoped(payment.institution_id).get(Payment, id=payment.id)
+        ours = current.refunded_fen + in_flight
         if trade.refunded_fen is not None:
-            return trade.refunded_fen > payment.refunded_fen
-        ours = await scoped(payment.institution_id).of(Refund).filter(payment_id=payment.id).exclude(id=refund.id)
-        return trade.has_refund and not any(other.sends_started > other.sends_unreached for other in ours)
+            unknown = trade.refunded_fen - ours - current.external_refunded_fen
+            if unknown > 0:
+                await self.external.seen_in_total(payment, account.channel, Fen(trade.refunded_fen - ours))
+                return True
+        elif trade.has_refund and current.external_refunded_fen == 0:
+            others = await scoped(payment.institution_id).find(Refund, payment_id=payment.id)
+            if not any(other.sends_started > other.sends_unreached for other in others if other.id != refund.id):
+                return True
+        return refund.amount_fen > current.paid_fen - ours - current.external_refunded_fen
 
     async def _set_sending(self, refund: Refund) -> None:
         if refund.status is RefundStatus.APPROVED:
@@ -208,6 +238,12 @@ class Refunds:
 
     async def _later(self, due: DueRow, when: datetime) -> None:
         await give_back("refund", due.id, due.institution_id, holder=due.holder, due_at=when)
+
+
+def _his_is_asked_first(refund: Refund) -> bool:
+    """What staff asked for, until the HIS has taken its booking back; a successor's predecessor had it done."""
+    undone = refund.status in {RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS}
+    return undone and refund.origin == "staff" and refund.his_proof_id is None and refund.replaces_id is None
 
 
 def _is_resumed(refund: Refund, trade: RefundTrade) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from core.cases import Cases
@@ -120,6 +121,7 @@ class Returning:
             status=RefundStatus.APPROVED,
             amount_fen=amount,
             replaces_id=replaces.id if replaces else None,
+            **(_handed_on(replaces) if replaces else {}),
             created_at=self.outside.clock.now(),
             due_at=due_at,
         )
@@ -143,13 +145,22 @@ class Returning:
                 refund_id=successor.id,
                 line_id=part.line_id,
                 amount_fen=part.amount_fen,
+                his_items=part.his_items,
+                reversed_fen=part.reversed_fen,
             )
 
     async def stop_unsent(self, payment: Payment) -> None:
         """What was believed about this payment is in doubt: money that has not left waits for a person."""
+        waiting = [RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS, RefundStatus.SENDING]
         await (
             scoped(payment.institution_id)
             .of(Refund)
-            .filter(payment_id=payment.id, status=RefundStatus.APPROVED, sends_started=0)
+            .filter(payment_id=payment.id, status__in=waiting, sends_started=0)
             .update(due_at=None)
         )
+
+
+def _handed_on(replaced: Refund) -> dict[str, Any]:
+    """What a refund's successor has of it: who wanted it, and that the HIS has taken the booking back already."""
+    names = ("origin", "requested_by", "decided_by", "decided_at", "red_receipt_no", "reason")
+    return {name: getattr(replaced, name) for name in names}

@@ -18,8 +18,10 @@ from core.channel_side import ChannelSide
 from core.confirmations import Confirmations
 from core.consents import Consents
 from core.decisions import Decisions
+from core.external_refunds import ExternalRefunds
 from core.followup import FollowUp
 from core.guesses import Guesses
+from core.hospital_refunds import HospitalRefunds
 from core.hospital_side import HospitalSide
 from core.inbound import Inbounds
 from core.institutions import Institutions
@@ -35,12 +37,16 @@ from core.payment_rows import PaymentRows
 from core.payments import Payments
 from core.phones import Phones
 from core.placing import Placing
+from core.red_receipts import RedReceipts
 from core.refund_side import RefundSide
 from core.refunds import Refunds
 from core.returning import Returning
+from core.reversals import Reversals
+from core.reversing import Reversing
 from core.rotation import Rotation
 from core.seals import Seals
 from core.staff import StaffService
+from core.staff_refunds import StaffRefunds
 from core.starting import Starting
 from core.wrong_amount import WrongAmount
 
@@ -76,6 +82,7 @@ class Services:
     payment_files: PaymentFiles
     decisions: Decisions
     case_work: CaseWork
+    staff_refunds: StaffRefunds
 
     @classmethod
     def on(cls, outside: Outside) -> Self:
@@ -89,22 +96,27 @@ class Services:
         messages = Messages(outside, institutions, cases, consents, answers)
         steps = PaymentRows(Ledger(outside))
         returning = Returning(outside, steps, cases, messages)
-        hospital_side = HospitalSide(outside, steps, returning, cases, messages)
+        reversals = Reversals(outside, steps, cases)
+        external = ExternalRefunds(outside, steps, cases)
+        red_receipts = RedReceipts(outside, institutions, steps, reversals, cases)
+        hospital_side = HospitalSide(outside, steps, returning, red_receipts, cases, messages)
         applier = Applier(
             outside,
             ChannelSide(outside, steps, hospital_side, cases),
             hospital_side,
-            RefundSide(outside, steps, returning, cases, messages),
+            RefundSide(outside, steps, returning, reversals, external, cases, messages),
         )
         locks = Locks(outside, institutions, cases)
         payments = Payments(outside, institutions, locks, applier, cases)
         placing = Placing(outside, institutions, locks, payments, applier, cases)
         new_bills = NewBills(outside, institutions, patients, messages, payments)
         confirmations = Confirmations(outside, institutions, applier, cases)
-        refunds = Refunds(outside, institutions, applier, hospital_side, returning, cases)
-        follow_up = FollowUp(outside, confirmations, refunds, messages)
-        inbounds = Inbounds(outside, institutions, applier, payments, new_bills, cases, follow_up)
+        reversing = Reversing(outside, institutions, applier, reversals, cases)
+        refunds = Refunds(outside, institutions, applier, hospital_side, returning, reversing, external, cases)
+        hospital_refunds = HospitalRefunds(outside, applier, cases)
         audit = Audit(outside)
+        follow_up = FollowUp(outside, confirmations, refunds, messages)
+        inbounds = Inbounds(outside, institutions, applier, payments, new_bills, hospital_refunds, cases, follow_up)
         files = PaymentFiles(outside, patients, audit)
         decisions = Decisions(
             outside,
@@ -141,4 +153,5 @@ class Services:
             payment_files=files,
             decisions=decisions,
             case_work=CaseWork(outside, files, decisions, actions, audit),
+            staff_refunds=StaffRefunds(outside, institutions, reversals, cases, audit, follow_up),
         )

@@ -83,6 +83,7 @@ def loops(services: Services) -> tuple[Loop, ...]:
             counterparty="institution_id",
             at_once_max=64,
             per_counterparty_max=16,
+            lease=HOSPITAL_LEASE,
         ),
         Loop(
             table="message",
