@@ -22,6 +22,7 @@ IDENTITIES: Mapping[str, str] = {
     "paid_fen": "paid_fen of a payment is what its transfers took",
     "paid_status": "only a paid payment has taken money",
     "refunded_fen": "refunded_fen of a payment is what its transfers gave back",
+    "external_fen": "external_refunded_fen of a payment is what its transfers say that others gave back",
     "refunds_done": "refunded_fen of a payment is the sum of its refunded refunds",
     "reserved": "refund_reserved_fen is the sum of the refunds that are not declined or dead",
     "reserved_within_paid": "refund_reserved_fen is not more than paid_fen",

@@ -35,7 +35,7 @@ PAYMENTS = f"""
 WITH moved AS (
     SELECT institution_id, payment_id,
         {_of_kind(TransferKind.PAID)} AS paid, {_of_kind(TransferKind.REFUNDED)} AS refunded,
-        {_of_kind(TransferKind.DISPUTED)} AS disputed,
+        {_of_kind(TransferKind.DISPUTED)} AS disputed, {_of_kind(TransferKind.EXTERNAL_REFUND)} AS external,
         {_held_in(Account.CHANNEL_RECEIVABLE)} AS channel, {_held_in(Account.AWAITING_HIS)} AS awaiting,
         {_held_in(Account.HELD)} AS held, {_held_in(Account.HIS_CONFIRMED)} AS confirmed,
         {_held_in(Account.REFUND_PAYABLE)} AS payable
@@ -58,7 +58,7 @@ WITH moved AS (
 ), parts AS (
     SELECT l.institution_id, l.payment_id,
         sum(part.amount_fen) FILTER (WHERE r.status IN {_in(*_MOVING, RefundStatus.REFUNDED)}) AS back,
-        sum(part.amount_fen) FILTER (WHERE r.status IN {_in(*_UNDECIDED)}) AS undecided
+        sum(part.amount_fen) FILTER (WHERE r.status IN {_in(*_UNDECIDED, RefundStatus.DEAD)}) AS undecided
     FROM refund_line part
     JOIN refund r ON r.institution_id = part.institution_id AND r.id = part.refund_id
     JOIN payment_line l ON l.institution_id = part.institution_id AND l.id = part.line_id
@@ -66,10 +66,11 @@ WITH moved AS (
     GROUP BY l.institution_id, l.payment_id
 ), books AS (
     SELECT p.institution_id, p.order_no, p.status = 'paid' AS is_paid, p.asked_fen, p.paid_fen, p.refunded_fen,
-        p.refund_reserved_fen, l.asked AS lines_fen, coalesce(l.held, false) AS lines_held,
+        p.refund_reserved_fen, p.external_refunded_fen, l.asked AS lines_fen, coalesce(l.held, false) AS lines_held,
         coalesce(l.awaiting, 0) AS lines_awaiting, coalesce(l.confirmed, 0) AS lines_confirmed,
         coalesce(m.paid, 0) AS paid, coalesce(m.refunded, 0) AS refunded, coalesce(m.disputed, 0) AS disputed,
-        -coalesce(m.channel, 0) AS channel, coalesce(m.awaiting, 0) AS awaiting, coalesce(m.held, 0) AS held,
+        coalesce(m.external, 0) AS external, -coalesce(m.channel, 0) AS channel,
+        coalesce(m.awaiting, 0) AS awaiting, coalesce(m.held, 0) AS held,
         coalesce(m.confirmed, 0) AS confirmed, coalesce(m.payable, 0) AS payable,
         coalesce(r.reserved, 0) AS r_reserved, coalesce(r.refunded, 0) AS r_refunded,
         coalesce(r.moving, 0) AS r_moving, coalesce(r.undecided, 0) AS r_undecided,
@@ -88,11 +89,12 @@ FROM books b JOIN institution i ON i.id = b.institution_id CROSS JOIN LATERAL (V
     ('paid_fen', b.paid_fen - b.paid),
     ('paid_status', CASE WHEN b.is_paid THEN 0 ELSE b.paid_fen + b.paid END),
     ('refunded_fen', b.refunded_fen - b.refunded),
+    ('external_fen', b.external_refunded_fen - b.external),
     ('refunds_done', b.refunded_fen - b.r_refunded),
     ('reserved', b.refund_reserved_fen - b.r_reserved),
     ('reserved_within_paid', greatest(b.refund_reserved_fen - b.paid_fen, 0)),
     ('lines_add_up', b.asked_fen - coalesce(b.lines_fen, 0)),
-    ('awaiting_his', CASE WHEN b.is_paid AND b.paid_fen = b.asked_fen THEN b.awaiting - b.lines_awaiting ELSE 0 END),
+    ('awaiting_his', b.awaiting - CASE WHEN b.is_paid THEN b.lines_awaiting ELSE 0 END),
     ('held', b.held - CASE WHEN b.lines_held THEN b.paid_fen ELSE 0 END),
     ('his_confirmed', greatest(b.confirmed - (b.lines_confirmed - b.back), 0)
         + least(b.confirmed - (b.lines_confirmed - b.back - b.back_undecided), 0)),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import asyncpg
+
+from core.invariants import IDENTITIES, Outcome, check_invariants
+from core.ledger import ledger_key
+from core.ledger_report import Report
+from core.verifying import verify_ledger
+from runtime.database import credentials_of
 from simulators.hospital_books import HisBill
 from tests.crash.bells import DUE, ENDLESS
 from tests.crash.world import MCHID, World
@@ -37,7 +46,7 @@ class Line:
 
 def judge(world: World) -> list[str]:
     """Everything that is not as it must be, as sentences; empty: all is well."""
-    checks = (_money, _bills, _refunds, _attempts, _proofs, _ledger, _ours, _messages)
+    checks = (_money, _bills, _refunds, _attempts, _proofs, _ledger, _identities, _ours, _messages)
     return [sentence for check in checks for sentence in check(world)]
 
 
@@ -262,6 +271,25 @@ def _ledger(world: World) -> Iterator[str]:
     known = {order_no for (order_no,) in world.postgres.query("SELECT order_no FROM payment")}
     for number in sorted(orders.keys() - known):
         yield f"{number}: an order at the channel that we have no row for"
+
+
+def _identities(world: World) -> Iterator[str]:
+    """What the product itself says of its books: `zhenfu invariants` and `zhenfu ledger verify`."""
+
+    async def look() -> tuple[list[Outcome], Report]:
+        connection = await asyncpg.connect(**credentials_of(world.postgres.place.app_dsn))
+        try:
+            return await check_invariants(connection), await verify_ledger(connection, ledger_key(world.keyring))
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:  # this one's loop has a clock of its own
+        outcomes, report = thread.submit(lambda: asyncio.run(look())).result()
+    for outcome in outcomes:
+        for place in outcome.places:
+            yield f"{IDENTITIES[outcome.identity]}: not so at {place}"
+    for finding in report.findings:
+        yield f"the ledger is not as it was written: {finding}"
 
 
 def _ours(world: World) -> Iterator[str]:
