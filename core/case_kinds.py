@@ -14,6 +14,7 @@ class CaseAction(StrEnum):
     ASK_NOW = "ask_now"  # the channel and the HIS are asked at once
     ATTEST = "attest"  # with a document, by two people
     DECIDE_AMOUNT = "decide_amount"  # money of another amount: back, or booked all the same; by two people
+    RELEASE = "release"  # what red receipts want above a day's cap: paid, or kept; by two people
     REFUND = "refund"  # of what the HIS has booked, as any staff refund
     RESUME = "resume"  # a refund that waits for a person goes on
     CLOSE = "close"  # with a reason, once no money of it is open
@@ -23,6 +24,7 @@ ROLE_OF: Mapping[CaseAction, Role] = {
     CaseAction.ASK_NOW: Role.WORK_CASES,
     CaseAction.ATTEST: Role.ATTEST,
     CaseAction.DECIDE_AMOUNT: Role.ATTEST,
+    CaseAction.RELEASE: Role.ATTEST,
     CaseAction.REFUND: Role.REQUEST_REFUND,
     CaseAction.RESUME: Role.APPROVE_REFUND,
     CaseAction.CLOSE: Role.WORK_CASES,
@@ -41,6 +43,8 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "refund_stuck": (_ASK, _RESUME, _ATTEST),
     "refund_blocked": (_ASK, _ATTEST),
     "refund_outcome_unknown": (_ASK, _ATTEST),
+    "refund_above_daily_cap": (CaseAction.RELEASE,),
+    "reversal_outcome_unknown": (_ASK,),
     # These say that something is odd: a person looks, and closes them once no money is open.
     "contradicting_evidence": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
     "hospital_contradicts_itself": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
@@ -48,10 +52,13 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "refund_never_succeeds": (_RESUME, _CLOSE),
     "refund_contradiction": (_ASK, _RESUME, _CLOSE),
     "refund_amount_differs": (_ASK, _ATTEST, _CLOSE),
+    "reversal_differs": (_ASK, _CLOSE),
+    "hospital_refund_unclear": (CaseAction.REFUND, _CLOSE),
     "external_refund": (_ASK, _ATTEST, _CLOSE),
     "notice_for_unknown_order": (_CLOSE,),
     "order_without_row": (_CLOSE,),
     "refund_without_row": (_CLOSE,),
+    "booking_without_row": (_CLOSE,),
     "channel_misconfigured": (_CLOSE,),
     "messages_misconfigured": (_CLOSE,),
 }

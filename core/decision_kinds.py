@@ -30,7 +30,8 @@ class DecisionKind(StrEnum):
     REFUND_DEAD = "refund_dead"
     RETURN_NOW = "return_now"  # money of another amount goes back at once
     BOOK_ANYWAY = "book_anyway"  # the amount asked is booked, what was taken beyond it goes back
-    RELEASE_REFUND = "release_refund"  # a refund that the HIS wants, above what a day may cost
+    RELEASE_REFUND = "release_refund"  # a refund that a red receipt wants, above what a day may cost
+    KEEP_REFUND = "keep_refund"  # the same is not paid by us
 
 
 ATTESTED = frozenset({
@@ -38,7 +39,8 @@ ATTESTED = frozenset({
     DecisionKind.BOOKING_REJECTED, DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD,
 })  # fmt: skip
 BOOKING = frozenset({DecisionKind.BOOKING_CONFIRMED, DecisionKind.BOOKING_REJECTED})
-REFUND = frozenset({DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD, DecisionKind.RELEASE_REFUND})
+CAPPED = frozenset({DecisionKind.RELEASE_REFUND, DecisionKind.KEEP_REFUND})
+REFUND = CAPPED | {DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD}
 
 NEEDS: Mapping[DecisionKind, tuple[str, ...]] = {
     DecisionKind.PAYMENT_PAID: ("amount_fen", "at", "their_number"),

@@ -14,7 +14,7 @@ from tortoise.exceptions import IntegrityError
 from core.actors import Actor, Role
 from core.attesting import Attesting
 from core.audit import Audit
-from core.decision_kinds import ATTESTED, BOOKING, REFUND, DecisionKind, Proposal
+from core.decision_kinds import ATTESTED, BOOKING, CAPPED, REFUND, DecisionKind, Proposal
 from core.errors import (
     ActionNotPossible,
     AlreadyDecided,
@@ -25,7 +25,8 @@ from core.errors import (
 from core.models import Confirmation, Decision, Payment, Refund, Staff, StaffCase
 from core.outside import Outside
 from core.paging import Page, Place, page_of
-from core.states import DecisionStatus
+from core.staff_refunds import HOSPITAL, StaffRefunds
+from core.states import DecisionStatus, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically, violated
 from core.wrong_amount import WrongAmount
@@ -67,6 +68,7 @@ class Decisions:
     outside: Outside
     attesting: Attesting
     amounts: WrongAmount
+    staff_refunds: StaffRefunds
     audit: Audit
 
     # ------------------------------------------------------------ one proposes
@@ -141,13 +143,17 @@ class Decisions:
             raise NeedsAnother()
         proposal = self._proposal(decision)
         await self._check(proposal, matter)
-        await self._decide(actor, decision, DecisionStatus.APPROVED)
+        decision = await self._decide(actor, decision, DecisionStatus.APPROVED)
         if proposal.kind in ATTESTED:
             await self.attesting.apply(proposal, str(decision_id), matter.payment, matter.confirmation, matter.refund)
         elif proposal.kind is DecisionKind.RETURN_NOW:
             await self.amounts.return_now(matter.payment)
         elif proposal.kind is DecisionKind.BOOK_ANYWAY:
             await self.amounts.book_anyway(matter.payment)
+        elif matter.refund is not None and proposal.kind is DecisionKind.RELEASE_REFUND:
+            await self.staff_refunds.release(matter.refund, decision)
+        elif matter.refund is not None:
+            await self.staff_refunds.keep(matter.refund, decision, text=proposal.reason)
         await self._write(actor, "decision_approved", matter, proposal, decision_id)
 
     async def decline(self, actor: Actor, decision_id: UUID) -> DecisionView:
@@ -172,7 +178,7 @@ class Decisions:
             return False
         raise AlreadyDecided(status=decision.status.value)
 
-    async def _decide(self, actor: Actor, decision: Decision, status: DecisionStatus) -> None:
+    async def _decide(self, actor: Actor, decision: Decision, status: DecisionStatus) -> Decision:
         await scoped(actor.institution_id).change(
             Decision,
             {"id": decision.id},
@@ -180,6 +186,7 @@ class Decisions:
             decided_by=actor.staff_id,
             decided_at=self.outside.clock.now(),
         )
+        return await scoped(actor.institution_id).get(Decision, id=decision.id)
 
     # ------------------------------------------------------------ what it is about
 
@@ -206,6 +213,10 @@ class Decisions:
             await self.attesting.check(proposal, matter.payment, matter.confirmation, matter.refund)
         elif proposal.kind in {DecisionKind.RETURN_NOW, DecisionKind.BOOK_ANYWAY}:
             await self.amounts.check(matter.payment, book=proposal.kind is DecisionKind.BOOK_ANYWAY)
+        elif matter.refund is not None and proposal.kind in CAPPED:
+            is_capped = matter.refund.origin == HOSPITAL and matter.refund.status is RefundStatus.REQUESTED
+            if not is_capped:
+                raise AlreadyDecided(status=matter.refund.status.value)
         else:
             raise ActionNotPossible(reason="not_for_this_case")
 

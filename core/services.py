@@ -118,10 +118,12 @@ class Services:
         follow_up = FollowUp(outside, confirmations, refunds, messages)
         inbounds = Inbounds(outside, institutions, applier, payments, new_bills, hospital_refunds, cases, follow_up)
         files = PaymentFiles(outside, patients, audit)
+        staff_refunds = StaffRefunds(outside, institutions, reversals, cases, audit, follow_up)
         decisions = Decisions(
             outside,
             Attesting(outside, institutions, applier),
             WrongAmount(outside, steps, hospital_side, returning, cases),
+            staff_refunds,
             audit,
         )
         actions = CaseActions(outside, payments, locks, returning, inbounds, follow_up, audit)
@@ -153,5 +155,5 @@ class Services:
             payment_files=files,
             decisions=decisions,
             case_work=CaseWork(outside, files, decisions, actions, audit),
-            staff_refunds=StaffRefunds(outside, institutions, reversals, cases, audit, follow_up),
+            staff_refunds=staff_refunds,
         )

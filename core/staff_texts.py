@@ -227,6 +227,35 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
             "en": "Compare with the merchant console and attest, two people; settle the difference by other means.",
         },
     ),
+    "reversal_outcome_unknown": (
+        {"zh": "已申请退费，医院没有说明是否冲销", "en": "The HIS has not said whether it took a booking back"},
+        {
+            "zh": "没有动款。再次查询；请医院按退款单号核实，医院答复后自动继续。",
+            "en": "No money moves meanwhile. Ask again; have the HIS look up the refund number. It goes on by itself.",
+        },
+    ),
+    "reversal_differs": (
+        {"zh": "医院冲销的账单或金额与申请不符", "en": "The HIS took back something else than was asked"},
+        {
+            "zh": "款项在等待。与医院核对改正后再次查询；款项了结后关闭。",
+            "en": "The money waits. Settle it with the HIS, then ask it again. Close this when all is settled.",
+        },
+    ),
+    "hospital_refund_unclear": (
+        {"zh": "红票没有说明由谁退款，或与入账不符", "en": "A red receipt does not say who gives the money back"},
+        {
+            "zh": "问收费处是否已付现金；没有付，请医院重发原路退回的通知，或在此申请退款，然后关闭。",
+            "en": "Was it paid out in cash? If not, have the HIS send the event again with us as payer, or"
+            " request the refund here; then close this.",
+        },
+    ),
+    "refund_above_daily_cap": (
+        {"zh": "当日红票退款超过上限", "en": "Today's red receipts ask for more than the daily cap"},
+        {
+            "zh": "先查明医院系统是否异常；由两人决定放行退款或不予退款。",
+            "en": "Look whether the HIS runs amok; two people release the refund or keep the money.",
+        },
+    ),
     "external_refund": (
         {"zh": "有人在渠道后台直接退款", "en": "Somebody refunded in the channel's console"},
         {
@@ -253,6 +282,13 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
         {
             "zh": "数据恢复后丢失的退款：与医院核对是否已退费，不要再退，然后关闭。",
             "en": "Lost with a restore: see that the HIS agrees, do not refund again, then close this.",
+        },
+    ),
+    "booking_without_row": (
+        {"zh": "医院有我们编号的入账，库里没有", "en": "The HIS has a booking of ours that has no row"},
+        {
+            "zh": "数据恢复后丢失的入账：在“订单”一类事项里找到对应收款，核对后关闭。",
+            "en": "Lost with a restore: its payment is among the orders without a row. Close this when they agree.",
         },
     ),
     "channel_misconfigured": (
