@@ -33,9 +33,9 @@ async def staff(house: House, code: str, roles: frozenset[Role] = HEAD) -> Actor
     return Actor(staff_id=row.id, institution_id=house.institution_id, code=code, roles=roles)
 
 
-async def booked(house: House, *totals: int, **bill: Any) -> tuple[Payment, list[PaymentLine]]:
+async def booked(house: House, *totals: int, who: str = "王秀兰", **bill: Any) -> tuple[Payment, list[PaymentLine]]:
     """A payment that the HIS has booked; several bills are paid together."""
-    payer = await house.payer()
+    payer = await house.payer(who)
     patient = await house.bound(payer)
     bills = [house.bill(total_fen=total, **bill) for total in totals or (8650,)]
     started = await house.start(
