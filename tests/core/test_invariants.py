@@ -66,6 +66,7 @@ async def row_id(books: Books, table: str, order_no: str, condition: str = "true
 
 async def test_all_identities_hold_at_every_moment_of_a_day(books: Books) -> None:
     house = books.house
+    await books.paid(total_fen=0)
     assert await off(books) == {}
     merged_bills = house.bill(), house.bill(total_fen=100), house.bill(total_fen=30)
     merged = await house.start(
@@ -73,9 +74,7 @@ async def test_all_identities_hold_at_every_moment_of_a_day(books: Books) -> Non
     )
     house.pay_sheet(merged)
     house.faults.script("hospital.refuses_confirm")
-    house.faults.script("wechatpay.refund_closed")  # a refund that dies and has a successor
     await odd(books)
-    await books.paid(total_fen=0)
     closed = await pending(books)
     for _ in range(40):
         if await house.step():
@@ -86,10 +85,8 @@ async def test_all_identities_hold_at_every_moment_of_a_day(books: Books) -> Non
             house.clock.advance(max(due_at - house.clock.now(), timedelta(0)))
     await house.settle(within=timedelta(days=5))
     assert (await house.payment(closed)).status == "closed"
-    kinds = await books.forger.fetch("SELECT DISTINCT kind FROM transfer ORDER BY 1")
-    assert [row["kind"] for row in kinds] == ["confirmed", "paid", "refunded", "return_decided", "wrong_amount"]
-    dead = await books.forger.fetchval("SELECT count(*) FROM refund WHERE status = 'dead'")
-    assert dead == 1
+    kinds = [transfer.kind for transfer in await books.transfers(merged.order_no)]
+    assert sorted(kinds) == ["confirmed", "confirmed", "paid", "refunded", "return_decided"]
     assert await off(books) == {}
 
 
@@ -106,6 +103,7 @@ async def test_each_identity_sees_its_violation(books: Books) -> None:
         "paid_fen": ("payment", booked, "paid_fen", "paid_fen + 1", 1),
         "paid_status": ("payment", booked, "status", "'closed'", 2 * 8650),
         "refunded_fen": ("payment", returned, "refunded_fen", "refunded_fen - 1", 1),
+        "external_fen": ("payment", booked, "external_refunded_fen", "6", 6),
         "refunds_done": ("refund", returned, "status", "'pending'", 8650),
         "reserved": ("payment", returned, "refund_reserved_fen", "refund_reserved_fen - 2", 2),
         "reserved_within_paid": ("payment", booked, "refund_reserved_fen", "paid_fen + 3", 3),
