@@ -60,41 +60,47 @@ def run(order: dict[str, Any], ready: Callable[[], None]) -> None:
     if order["kind"] == WEB:
         programs.run_server(settings, ready, programs=order["programs"])
     else:
-        vars(scheduler.worker)["asyncio"] = Woken()
+        vars(scheduler.worker)["asyncio"] = Woken(Path(order["due"]))
         programs.run_worker(settings, ready, programs=order["programs"])
 
 
 class Woken:
     """asyncio as a worker's loops see it: their naps end when the bell rings, because time runs in jumps here.
 
-    Looking twenty times a second for what the harness knows anyhow would cost more than all payments.
+    Looking twenty times a second for what the harness knows anyhow would cost more than all payments. The file says
+    for which tables the bell rings.
     """
 
-    def __init__(self) -> None:
-        self._bell: asyncio.Event | None = None
+    def __init__(self, due: Path) -> None:
+        self._due = due
+        self._bells: dict[str, asyncio.Event] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncio, name)
 
     async def sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._next_ring().wait(), seconds)
+            await asyncio.wait_for(self._bell().wait(), seconds)
 
     async def wait(self, tasks: Iterable[asyncio.Future[Any]], *, timeout: float, return_when: str) -> Any:
-        ring = asyncio.ensure_future(self._next_ring().wait())
+        ring = asyncio.ensure_future(self._bell().wait())
         try:
             done, pending = await asyncio.wait({*tasks, ring}, timeout=timeout, return_when=return_when)
         finally:
             ring.cancel()
         return done - {ring}, pending - {ring}
 
-    def _next_ring(self) -> asyncio.Event:
-        if self._bell is None:
-            self._bell = asyncio.Event()
+    def _bell(self) -> asyncio.Event:
+        """Of the loop that asks."""
+        task = asyncio.current_task()
+        assert task is not None
+        if not self._bells:
             asyncio.get_running_loop().add_signal_handler(BELL, self._ring)
-        return self._bell
+        return self._bells.setdefault(task.get_name(), asyncio.Event())
 
     def _ring(self) -> None:
-        assert self._bell is not None
-        self._bell.set()
-        self._bell = asyncio.Event()
+        for table in self._due.read_text().split():
+            bell = self._bells.pop(f"loop:{table}", None)
+            if bell is not None:
+                bell.set()
+                self._bells[f"loop:{table}"] = asyncio.Event()

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +77,7 @@ class Programs:
     server: ForkServer
     environment: Mapping[str, str]
     log: Path
+    due: Path  # which tables have something due, for the bell
     mutation: str
     told: Callable[[Program, str], None]  # every change in a program's life
     all: list[Program] = field(default_factory=list)
@@ -99,6 +100,7 @@ class Programs:
             log=str(self.log),
             log_level=LOG_LEVEL,
             mutation=self.mutation,
+            due=str(self.due),
             programs=len(self.all),
             environment={**self.environment, "ZHENFU_PORT": str(program.port)},
         )
@@ -115,8 +117,11 @@ class Programs:
     def working(self) -> list[Program]:
         return [one for one in self.all if one.kind == WORKER and one.pid and one.ready and not one.paused]
 
-    def ring(self) -> None:
-        """Workers look again."""
+    def ring(self, tables: Iterable[str]) -> None:
+        """Workers look at these again."""
+        fresh = self.due.with_suffix(".new")
+        fresh.write_text(" ".join(tables))
+        fresh.replace(self.due)
         for program in self.working():
             os.kill(program.pid, BELL)
 

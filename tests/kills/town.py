@@ -64,7 +64,7 @@ DATABASE_AWAY_SECONDS = 0.2
 LIVES_MAX = 20
 """A program that ends by itself again and again is left alone."""
 OPEN = " UNION ALL ".join(
-    f"SELECT min(greatest(due_at, lease_until)) FROM {table} WHERE due_at IS NOT NULL"
+    f"SELECT '{table}', min(greatest(due_at, lease_until)) FROM {table} WHERE due_at IS NOT NULL"
     for table in DUE
     if table != ENDLESS
 )
@@ -72,6 +72,7 @@ BROKEN = re.compile(  # what a program may say when its connections have just go
     r"ConnectionDoesNotExistError|InterfaceError|ConnectionRefusedError|CannotConnectNowError|ConnectionResetError"
     r"|AdminShutdownError|CrashShutdownError|ConnectionError|ClientCannotConnectError|BrokenPipeError|InternalClientError"
 )
+TOO_LATE = re.compile(r"TimeoutError|QueryCanceledError")  # what it says when it has stood still for real seconds
 ROWS = {
     "payment": "order_no, status, asked_fen, paid_fen, refunded_fen, due_at, attempts, holder",
     "payment_line": "his_bill_id, confirm_no, amount_fen, status, due_at",
@@ -129,6 +130,7 @@ class Town:
         self.calm = False
         self._http: aiohttp.ClientSession
         self._tokens: dict[str, str] = {}
+        self._due: dict[str, datetime] = {}
         self._asking = 0
         self._delivering = 0
         self._database_away = 0
@@ -192,6 +194,7 @@ class Town:
             self.machines.forks,
             self.machines.environment(postgres_port=postgres.port, front_port=front.port),
             self.log,
+            self.machines.folder / "due",
             self.mutation,
             self._told,
         )
@@ -236,11 +239,13 @@ class Town:
         moments: list[datetime | None] = [pile.next_due_at() for pile in (world.pay.deliveries, world.his.deliveries)]
         if self.programs.working():  # else rows wait, and time goes on without them
             with suppress(psycopg.Error):
-                moments += [moment for (moment,) in self.machines.books.query(OPEN)]
+                self._due = {table: moment for table, moment in self.machines.books.query(OPEN) if moment is not None}
+                moments += self._due.values()
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _ring(self) -> None:
-        self.programs.ring()
+        now = self.clock.now()
+        self.programs.ring([table for table, moment in self._due.items() if moment <= now])
 
     def _each_tick(self) -> None:
         now = self.clock.now()
@@ -434,14 +439,19 @@ class Town:
 
     def read_log(self) -> None:
         """Errors that our programs met and did not expect."""
-        excused = bool(self.ground.counts["PostgreSQL killed"] or self.ground.counts["cut at postgres"])
+        excuses = []
+        if self.ground.counts["PostgreSQL killed"] or self.ground.counts["cut at postgres"]:
+            excuses.append(BROKEN)
+        if self.ground.counts["pauses"]:
+            excuses.append(TOO_LATE)
         for line in _json_lines(self.log):
             if line.get("level") not in ("error", "critical"):
                 continue
             text = " ".join([f"{line.get('program')}: {line.get('event')}", *line.get("error_lines", [])[-1:]])
             self.count(f"error in a program: {line.get('event')}")
             self.lines.append(f"          log {text}")
-            if not (excused and BROKEN.search(" ".join(line.get("error_lines", [])[-40:]))):
+            said = " ".join(line.get("error_lines", [])[-40:])
+            if not any(excuse.search(said) for excuse in excuses):
                 self.world.mistakes.append(text)
 
     def write_rows_down(self) -> None:
