@@ -24,10 +24,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def cpu_seconds_of_family(pid: int) -> float:
-    """Of this process, its children that have ended, and its children that live."""
-    fields = _stat(pid)
-    return sum(map(int, fields[11:15])) / _TICKS + sum(cpu_seconds(child) for child in children(pid))
+def cpu_seconds_of_children(pid: int, title: str) -> float:
+    """Of the children that live and whose title (what `ps` shows) contains this."""
+    titles = {child: (PROC / str(child) / "cmdline").read_bytes().decode("utf-8", "replace") for child in children(pid)}
+    return sum(cpu_seconds(child) for child, shown in titles.items() if title in shown)
 
 
 def children(pid: int) -> list[int]:

@@ -19,12 +19,12 @@ from bench.figures import Figures
 from bench.floor import play, run_floor, run_peer
 from bench.ledger_data import fill
 from bench.paying import Planned, Run, open_street, percentile
-from bench.processes import Memory, cpu_seconds, cpu_seconds_of_family, memory
+from bench.processes import Memory, cpu_seconds, cpu_seconds_of_children, memory
 from bench.recording import Recording, Script, recorded_server, scripts
 from bench.town import DATABASE, MERGED_BILLS, PEOPLE, Town
 from core.ledger import ledger_key
 from runtime.child_processes import LOOPBACK
-from runtime.embedded_postgres import EmbeddedPostgres
+from runtime.embedded_postgres import APP_ROLE, EmbeddedPostgres
 from runtime.embedded_redis import EmbeddedRedis
 from runtime.programs import run_server, run_worker
 from runtime.sockets import reserve
@@ -171,7 +171,8 @@ class Bench:
             pids = supervisor.pids()
 
             def used() -> dict[str, float]:
-                return {name: cpu_seconds(pid) for name, pid in pids.items()} | {"postgres": self._postgres_seconds()}
+                ours = {program: cpu_seconds(pid) for program, pid in pids.items()}
+                return ours | {"postgres": self._postgres_seconds(name)}
 
             async def drive() -> tuple[dict[str, float], Run]:
                 async with open_street(self.town, name) as street:
@@ -179,7 +180,7 @@ class Bench:
                     before = used()
                     run = await street.pay(planned[1], rate=self.chosen.rate, rng=self.rng, patience=PATIENCE_SECONDS)
                     after = used()
-                    return {name: (after[name] - before[name]) / run.planned for name in after}, run
+                    return {program: (after[program] - before[program]) / run.planned for program in after}, run
 
             for_one, run = asyncio.run(drive())
             self._check(run)
@@ -224,9 +225,10 @@ class Bench:
             ratio = mean["large single postgres"] / mean["small single postgres"]
             self.figures.add(f"{tables}: PostgreSQL's", ratio, "times", most=LARGE_TIMES_MOST)
 
-    def _postgres_seconds(self) -> float:
+    def _postgres_seconds(self, name: str) -> float:
+        """Of the servers that our programs talk to; what PostgreSQL does beside them is not of one payment."""
         pid = int((self.postgres.folder / "data" / "postmaster.pid").read_text().split()[0])
-        return cpu_seconds_of_family(pid)
+        return cpu_seconds_of_children(pid, f" {APP_ROLE} {name} ")
 
     # ------------------------------------------------------------ how many a second
 
@@ -288,6 +290,8 @@ class Bench:
         assert row is not None
         key = ledger_key(self.town.settings.keyring())
         filled = fill(self.postgres.superuser_dsn(name), payments, key=key, institution_id=row[0])
+        with self.postgres.superuser(name) as connection:
+            connection.execute("CHECKPOINT")  # else what was filled is still being written while we measure
         self.say(f"{filled.payments:,} payments were put into {name} in {filled.seconds:.0f} s")
 
 
