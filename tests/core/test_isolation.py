@@ -13,12 +13,13 @@ from uuid import uuid4
 import pytest
 from tortoise.exceptions import DoesNotExist
 
+from core.actors import Actor, Role
 from core.chat_texts import ChatQuestion
-from core.consents import ConsentKind
 from core.clock import business_day
+from core.consents import ConsentKind
 from core.errors import ConfigurationError, ConsentNeeded, NotFound, PatientNotBound, RequestError
 from core.evidence import Evidence, refund_evidence
-from core.models import Message, Payment, StaffCase
+from core.models import Decision, Message, Payment, StaffCase
 from core.money import Fen
 from core.paper import PaperStage
 from core.ports import (
@@ -41,6 +42,7 @@ from tests.support.fakes import with_phones
 from tests.support.house import METHOD, House
 from tests.support.isolation import NotScoped, Watch, tenant_tables, unscoped, watched_connection
 from tests.support.postgres import Database
+from tests.support.refunding import request, staff
 
 
 @pytest.fixture
@@ -181,7 +183,14 @@ async def odd_amount(house: House, order_no: str) -> None:
 
 
 async def test_every_service_method_names_its_institution(watch: Watch, called: set[str]) -> None:
-    house = await House.build(settings={"merge": True, "insured_online": "second_tap", "paper_code": "his_asks"})
+    house = await House.build(
+        settings={
+            "merge": True,
+            "insured_online": "second_tap",
+            "paper_code": "his_asks",
+            "refund_daily_cap_fen": 250,
+        }
+    )
     services, here = house.services, house.institution_id
     payer = await house.payer()
     patient = await house.bound(payer)
@@ -248,6 +257,29 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     )
     (case,) = await look(StaffCase, status=CaseStatus.OPEN)
     await services.cases.settle(here, ("external_refund",), case.subject)
+
+    # asked for by staff, decided by others; taken back at the window, within the day's cap and above it
+    clerk, head, other = [await staff(house, code) for code in ("1001", "1002", "1003")]
+    sold = await house.start(payer, patient, house.bill(total_fen=900))
+    house.pay_sheet(sold)
+    await house.settle()
+    (sold_line,) = await house.lines(sold.order_no)
+    assert len(await services.staff_refunds.options(clerk, sold.order_no)) == 1
+    asked_for = [await request(services, clerk, await house.payment(sold.order_no), (sold_line.id, 100)) for _ in "ab"]
+    assert len(await services.staff_refunds.waiting(head)) == 2
+    await services.staff_refunds.decline(head, asked_for[0].refund_no, reason="no")
+    await services.staff_refunds.approve(head, asked_for[1].refund_no)
+    await house.settle()
+    for amount in (100, 300, 200):  # the cap is 250
+        house.his.reverse_at_window(sold_line.his_bill_id, amount_fen=amount)
+        await house.settle()
+    _, _, *above = await services.staff_refunds.of_payment(head, sold.order_no)
+    assert [refund.status for refund in above] == ["refunded", "requested", "requested"]
+    decision = Decision(proposed_by=head.staff_id, decided_by=other.staff_id)
+    released = await services.staff_refunds.release(above[1], decision)
+    await services.staff_refunds.keep(above[2], decision, text="no")
+    await house.settle()
+    assert (await house.payment(sold.order_no)).refunded_fen == 200 + released.amount_fen
 
     # ended at the window
     open_bill = house.bill(total_fen=500)
@@ -378,7 +410,11 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
     ):
         with pytest.raises(PatientNotBound):
             await attempt
+    stranger = Actor(staff_id=uuid4(), institution_id=other, code="1", roles=frozenset(Role))
     for hidden in (
+        services.staff_refunds.options(stranger, started.order_no),
+        services.staff_refunds.of_payment(stranger, started.order_no),
+        services.staff_refunds.approve(stranger, "R" + "0" * 25),
         services.payments.of_payer(payer.id, other, started.order_no),
         services.payments.cancel(payer.id, other, started.order_no),
         services.payments.refreshed(payer.id, other, started.order_no),

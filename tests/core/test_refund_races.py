@@ -46,7 +46,7 @@ async def test_parts_and_wholes_of_two_lines_asked_for_at_once_in_any_order(hous
     payment, (first, second) = await booked(house, 400, 300)
     clerk = await staff(house, "1001", CLERK)
     both: list[tuple[UUID, int | None]] = [(first.id, None), (second.id, None)]
-    asked = [both, both[::-1], [(first.id, 100)]] * 8
+    asked: list[list[tuple[UUID, int | None]]] = [both, both[::-1], [(first.id, 100)]] * 8
     outcomes = await at_once(*(request(house.services, clerk, payment, *parts) for parts in asked))
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Refund)]
     assert {type(outcome) for outcome in outcomes if not isinstance(outcome, Refund)} == {RefundNotPossible}
