@@ -46,7 +46,8 @@ async def _visit(world: World, number: int, draw: random.Random) -> None:
     await asyncio.sleep(draw.uniform(0, 240))
     patient = draw.choice(sorted({his_id for phone in world.phones for his_id in phone.patients}))
     payers = [phone for phone in world.phones if patient in phone.patients]
-    bills = [await _prescribe(world, patient, draw) for _ in range(2 if draw.random() < 0.4 else 1)]
+    several, often = (draw.randint(2, 4), 0.8) if world.day.merge else (2, 0.4)
+    bills = [await _prescribe(world, patient, draw) for _ in range(several if draw.random() < often else 1)]
     first = draw.choice(payers)
     together = world.day.merge and len(bills) > 1 and draw.random() < 0.7
     groups = [tuple(bills)] if together else [(bill,) for bill in bills]
@@ -58,13 +59,21 @@ async def _visit(world: World, number: int, draw: random.Random) -> None:
                 continue
             group.create_task(_pay(world, first, patient, wanted, draw, key))
             if draw.random() < world.day.rivals:  # a relative, or the same person on another device
-                group.create_task(_pay(world, draw.choice(payers), patient, wanted, draw, f"{key}b"))
+                theirs = _rivals_choice(world, bills, wanted, draw)
+                group.create_task(_pay(world, draw.choice(payers), patient, theirs, draw, f"{key}b"))
         for question in range(3):
             if draw.random() < world.day.chats:
                 group.create_task(_ask_in_chat(world, draw.choice(payers).name, draw, f"visit{number}.chat{question}"))
         for bill in bills:
             if draw.random() < world.day.meddling:
                 group.create_task(_meddle(world, bill, draw))
+
+
+def _rivals_choice(world: World, bills: list[str], wanted: tuple[str, ...], draw: random.Random) -> tuple[str, ...]:
+    """The same bills in another order, fewer, or others of the visit: {B, A} or {B, C} against {A, B}."""
+    if not world.day.merge or len(bills) == 1:
+        return wanted
+    return tuple(draw.sample(bills, draw.randint(1, len(bills))))
 
 
 async def _prescribe(world: World, patient: str, draw: random.Random) -> str:
@@ -103,6 +112,8 @@ async def _pay(world: World, phone: Phone, patient: str, bills: tuple[str, ...],
     payer = _Payer(world, phone, patient, bills, draw, key)
     try:
         await payer.pay()
+        if len(bills) > 1 and draw.random() < 0.6:
+            await payer.pay_what_came_back(f"{key}r")
     except GaveUp:
         world.scheduler.counts["gave up"] += 1
 
@@ -144,10 +155,25 @@ class _Payer(Asker):
                 return
         raise GaveUp
 
+    async def pay_what_came_back(self, key: str) -> None:
+        """Of several bills the hospital may have refused some: a while later those are paid once more."""
+        await self.pause(40, 240)
+        if self._leave_out_what_has_ended():
+            self.key = key
+            self.world.scheduler.counts["phone pays again"] += 1
+            await self.pay()
+
+    def _leave_out_what_has_ended(self) -> bool:
+        """Keep the bills that are unpaid at the HIS; False when none is left."""
+        now = self.world.scheduler.clock.now()
+        self.bills = tuple(bill for bill in self.bills if self.world.his.bills[bill].state(now) == "unpaid")
+        return bool(self.bills)
+
     async def _start(self, attempt: int) -> Started | None:
         """A pay sheet; None when this attempt came to nothing."""
         shown = await self._look()
         idempotency_key = f"{self.key}/{attempt}"
+        self.world.scheduler.counts[f"starts for {len(self.bills)}"] += 1
 
         async def start(services: Services) -> Started:
             return await services.starting.start(
@@ -181,6 +207,9 @@ class _Payer(Asker):
             if isinstance(problem, BillNotPayable) and problem.values.get("reason") in {"busy", "refused", "expired"}:
                 await self.pause(20, 90)
                 return None
+            before = len(self.bills)
+            if self._leave_out_what_has_ended() and len(self.bills) < before:
+                return None  # the others of a merged payment
             raise GaveUp from problem
         except (AmountChanged, HospitalUnavailable, ChannelUnavailable, StillWorking) as problem:
             self.note(problem)
