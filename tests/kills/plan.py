@@ -21,6 +21,9 @@ CALLS = {
     FRONT: ("start", "cancel", "show", "notice", "event", ""),
 }
 NTH_MAX = {COMMIT: 24, WRITE: 40, CLAIM: 12}
+TAKEN = tuple(f"WITH {table}" for table in ("message", "message", "payment", "confirmation", "refund", "inbound"))
+"""A worker's taking of rows, as its statement is called."""
+
 LATER_SECONDS = (0.0, 0.0, 0.0, 3.0, 12.0)
 """How long bytes may still be on their way when their sender is dead: within every counterparty's bounds."""
 
@@ -68,7 +71,7 @@ class Plan:
         strikes = [_a_strike(draw) for _ in range(draw.choice((0, 1, 2, 3, 4, 6)))]
         if draw.random() < 0.12:
             strikes.append(_the_database_dies(draw))
-        if draw.random() < 0.25:
+        if draw.random() < 0.3:
             strikes.append(_a_worker_stands_still(draw))
         forgettings = [(draw.uniform(5, 400), draw.random() < 0.5) for _ in range(draw.choice((0, 0, 1, 2)))]
         return cls(
@@ -127,12 +130,12 @@ def _the_database_dies(draw: random.Random) -> Strike:
 def _a_worker_stands_still(draw: random.Random) -> Strike:
     """Longer than a lease lasts, or not quite: whoever else there is takes over."""
     peer = draw.choice((POSTGRES, POSTGRES, WECHATPAY, HOSPITAL))
-    call = draw.choice((CLAIM, WRITE)) if peer == POSTGRES else ""
+    call = draw.choice((WRITE, *TAKEN)) if peer == POSTGRES else ""
     return Strike(
         kind=WORKER,
         peer=peer,
         call=call,
-        nth=draw.randint(1, 12 if peer == POSTGRES else 5),
+        nth=draw.randint(1, {WRITE: 12}.get(call, 3)),
         side=Side.ANSWER,
         victim=Victim.TIME,
         forward=True,
@@ -146,10 +149,11 @@ class Strikes:
     def __init__(self, planned: Iterable[Strike]) -> None:
         self._left = {strike: strike.nth for strike in planned}
 
-    def due(self, kind: str, peer: str, call: str, side: Side) -> Strike | None:
+    def due(self, kind: str, peer: str, call: str, side: Side, *, also: str = "") -> Strike | None:
+        """`also`: what the same message is called more exactly."""
         found = None
         for strike in list(self._left):
-            if (strike.kind, strike.peer, strike.side) != (kind, peer, side) or strike.call not in ("", call):
+            if (strike.kind, strike.peer, strike.side) != (kind, peer, side) or strike.call not in ("", call, also):
                 continue
             if strike.call == "" and peer == POSTGRES:
                 continue

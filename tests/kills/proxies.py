@@ -32,7 +32,7 @@ class Street(Protocol):
 
     def whose(self, port: int, to_port: int) -> Program | None: ...
 
-    def strike(self, program: Program, peer: str, call: str, side: Side) -> Strike | None: ...
+    def strike(self, program: Program, peer: str, call: str, side: Side, *, also: str = "") -> Strike | None: ...
 
     async def carry_out(self, strike: Strike, session: Session, what: str) -> None: ...
 
@@ -312,7 +312,7 @@ class PostgresSession(Session):
     def _struck(self, statement: Statement, side: Side) -> Strike | None:
         if statement.kind == OTHER or self.program is None:
             return None
-        return self.street.strike(self.program, POSTGRES, statement.kind, side)
+        return self.street.strike(self.program, POSTGRES, statement.kind, side, also=statement.name)
 
     def in_transaction(self) -> bool:
         return self._answering.in_transaction

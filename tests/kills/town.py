@@ -319,10 +319,10 @@ class Town:
     def whose(self, port: int, to_port: int) -> Program | None:
         return self.programs.of(owner(port, to_port, self.programs.pids()))
 
-    def strike(self, program: Program, peer: str, call: str, side: Side) -> Strike | None:
+    def strike(self, program: Program, peer: str, call: str, side: Side, *, also: str = "") -> Strike | None:
         if self.calm:
             return None
-        return self.strikes.due(program.kind, peer, call, side)
+        return self.strikes.due(program.kind, peer, call, side, also=also)
 
     async def carry_out(self, strike: Strike, session: Session, what: str) -> None:
         """Somebody dies while these bytes are held."""
