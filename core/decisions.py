@@ -92,12 +92,12 @@ class Decisions:
             if stored is None:
                 raise
             return await self._same(actor, stored, proposal)  # the same key came twice at once
-        return await self.show(actor, decision_id)
+        return await self._shown(actor, decision_id)
 
     async def _same(self, actor: Actor, stored: Decision, proposal: Proposal) -> DecisionView:
         if self._proposal(stored).digest != proposal.digest:
             raise IdempotencyConflict()
-        return await self.show(actor, stored.id)
+        return await self._shown(actor, stored.id)
 
     async def _propose(self, actor: Actor, proposal: Proposal, decision_id: UUID, case_id: UUID | None) -> None:
         matter = await self._matter(actor, proposal.kind, proposal.number, locked=False)
@@ -131,7 +131,7 @@ class Decisions:
         """
         actor.require(Role.ATTEST)
         await atomically(lambda: self._approve(actor, decision_id))
-        return await self.show(actor, decision_id)
+        return await self._shown(actor, decision_id)
 
     async def _approve(self, actor: Actor, decision_id: UUID) -> None:
         known = await self._row(actor, decision_id)
@@ -160,7 +160,7 @@ class Decisions:
         """Nothing is done. Whoever proposed it may take it back. Raises NotAllowed, NotFound or AlreadyDecided."""
         actor.require(Role.ATTEST)
         await atomically(lambda: self._decline(actor, decision_id))
-        return await self.show(actor, decision_id)
+        return await self._shown(actor, decision_id)
 
     async def _decline(self, actor: Actor, decision_id: UUID) -> None:
         known = await self._row(actor, decision_id)
@@ -233,6 +233,9 @@ class Decisions:
     async def show(self, actor: Actor, decision_id: UUID) -> DecisionView:
         """Raises NotAllowed, NotFound."""
         actor.require(Role.LOOK)
+        return await self._shown(actor, decision_id)
+
+    async def _shown(self, actor: Actor, decision_id: UUID) -> DecisionView:
         return (await self._views(actor, [await self._row(actor, decision_id)]))[0]
 
     async def open(self, actor: Actor, *, after: Place | None = None, limit: int) -> Page[DecisionView]:

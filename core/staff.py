@@ -69,7 +69,7 @@ class StaffService:
         return [
             StaffView(
                 code=staff.code,
-                name=self.outside.keyring.decrypt(staff.name_enc, place="staff.name"),
+                name=self.outside.keyring.decrypt(staff.name_enc, place="staff.name") if staff.name_enc else "",
                 roles=tuple(sorted(_roles(staff))),
                 is_active=staff.is_active,
                 has_key=bool(staff.token_lookup),

@@ -16,6 +16,7 @@ import uvloop
 from sanic import Blueprint, Sanic
 from tortoise import Tortoise
 
+from admin import app as staff
 from bot.wechat import callback, files
 from core.clock import Clock, OffsetClock, SystemClock
 from core.due import DueRow
@@ -136,7 +137,7 @@ def server(settings: Settings, *, programs: int = 1, ready: Ready | None = None)
         session_key=settings.session_key,
         name=SERVER_NAME,
         proxies_count=settings.proxies_count,
-        more=chat_blueprints(wired),
+        more=[*chat_blueprints(wired), *staff_blueprints(settings, wired)],
     )
     adopt_sanic()
     app.config.AUTO_EXTEND = False  # the extensions write into a context that is ours and frozen
@@ -168,6 +169,11 @@ def chat_blueprints(wired: Wired) -> list[Blueprint]:
         callback.blueprint(build_callback(services, transport=wired.transport, tokens=wired.tokens)),
         files.blueprint(files.VerificationFiles(services.institutions, services.outside.clock)),
     ]
+
+
+def staff_blueprints(settings: Settings, wired: Wired) -> list[Blueprint]:
+    """What the staff's room answers over HTTP."""
+    return [staff.blueprint(wired.services, path=settings.staff_path)] if settings.staff_path else []
 
 
 class _HeldDatabase:

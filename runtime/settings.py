@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Settings:
     pool_max: int = 8
     programs: int = 2  # web processes and workers together: they share what a HIS bears at once
     proxies_count: int = 0
+    staff_path: str = "/staff"  # where the staff's API lies; empty: nowhere
 
     @property
     def is_sandbox(self) -> bool:
@@ -79,6 +81,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         clock_offset_file=Path(offset_file) if offset_file else None,
         pool_max=_number(source.get("ZHENFU_POOL_MAX", "8"), "ZHENFU_POOL_MAX"),
         proxies_count=_number(source.get("ZHENFU_PROXIES_COUNT", "0"), "ZHENFU_PROXIES_COUNT"),
+        staff_path=_path(source.get("ZHENFU_STAFF_PATH", "/staff"), "ZHENFU_STAFF_PATH"),
         programs=_number(source.get("ZHENFU_PROGRAMS", str(default_programs())), "ZHENFU_PROGRAMS"),
     )
 
@@ -96,6 +99,15 @@ def _key(text: str, name: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise ConfigurationError(f"{name} has {len(key)} bytes, {KEY_BYTES} are needed: openssl rand -base64 32")
     return key
+
+
+def _path(text: str, name: str) -> str:
+    """One or more parts of an address; "off" is none."""
+    if text == "off":
+        return ""
+    if not re.fullmatch(r"(/[a-z0-9-]{1,32}){1,4}", text):
+        raise ConfigurationError(f"{name} is a path such as /staff, or off, not {text!r}")
+    return text
 
 
 def _number(text: str, name: str) -> int:

@@ -43,6 +43,7 @@ from tests.support.house import METHOD, House
 from tests.support.isolation import NotScoped, Watch, tenant_tables, unscoped, watched_connection
 from tests.support.postgres import Database
 from tests.support.refunding import request, staff
+from tests.support.staff_walk import walk_staff
 
 
 @pytest.fixture
@@ -361,6 +362,9 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     sent = (await look(Message, status="sent", chat_account_id=official.id))[0]
     await services.messages.delivered(official, sent.platform_message_id, ok=False, code="failed", at=house.clock.now())
     await services.messages.delivered(official, "nobody's", ok=True, at=house.clock.now())
+
+    # staff at work
+    await walk_staff(house, payer, patient)
 
     # the rest, by hand
     await services.payments.forget_old_keys()

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from core.errors import NotSignedIn
+from core.errors import ConfigurationError, NotSignedIn
 from core.ids import Ids
 from runtime.database import database as opened
 from runtime.programs import clock_of, wire
@@ -19,6 +19,16 @@ from tests.support.postgres import Database
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.timeout(180)
+
+
+def test_where_the_staff_api_lies_is_a_setting(database: Database) -> None:
+    values = environment(database)
+    assert read_settings(values).staff_path == "/staff"
+    assert read_settings(values | {"ZHENFU_STAFF_PATH": "off"}).staff_path == ""
+    assert read_settings(values | {"ZHENFU_STAFF_PATH": "/hospital/staff"}).staff_path == "/hospital/staff"
+    for wrong in ("staff", "/", "/Staff", "/a/../b", "/a?b"):
+        with pytest.raises(ConfigurationError, match="ZHENFU_STAFF_PATH"):
+            read_settings(values | {"ZHENFU_STAFF_PATH": wrong})
 
 
 async def test_a_member_of_staff_is_entered_and_ended(database: Database, redis_server: RedisServer) -> None:
