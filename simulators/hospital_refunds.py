@@ -70,7 +70,7 @@ class RefundDesk:
         booked = next((one for one in open_ones if not confirm_no or one.confirm_no == confirm_no), None)
         if booked is None:
             raise Refusal("NOT_PAID")
-        if any(bill_id in _bill_ids(self.reversings[number].content) for number in self._processing):
+        if self._under_way(bill_id):
             raise Refusal("LOCKED", "线上退费正在办理")
         left = booked.amount_fen - booked.returned_fen
         if amount_fen is not None and not 0 < amount_fen <= left:
@@ -267,16 +267,25 @@ class RefundDesk:
         if item_ids and amount_fen != sum(amounts[item_id] for item_id in item_ids):
             raise Refusal("REFUND_ABOVE_REST", "退费金额与项目不符")
 
-    @staticmethod
-    def _rest(bill: HisBill, booked: Booked) -> int:
+    def _rest(self, bill: HisBill, booked: Booked) -> int:
         """What may still go back: not what was handed out, not what has come back."""
         out = sum(
             row["amount_fen"]
             for item_id, row in zip(bill.item_ids(), bill.items, strict=True)
             if item_id in bill.handed_out - bill.taken_back
         )
-        rest: int = booked.amount_fen - booked.returned_fen - out
+        rest: int = booked.amount_fen - booked.returned_fen - out - self._under_way(bill.bill_id)
         return max(rest, 0)
+
+    def _under_way(self, bill_id: str) -> int:
+        """What requests that are not settled yet want of this bill."""
+        open_ones = [reversing for reversing in self.reversings.values() if reversing.state != "reversed"]
+        return sum(
+            row["amount_fen"]
+            for reversing in open_ones
+            for row in reversing.content["bills"]
+            if str(row["bill_id"]) == bill_id
+        )
 
     @staticmethod
     def _refused_text(bill: HisBill) -> str:
@@ -296,7 +305,3 @@ class RefundDesk:
 def _of_number(bill: HisBill, confirm_no: str, *, open_only: bool = True) -> Booked | None:
     found = [booked for booked in bill.booked if booked.confirm_no == confirm_no]
     return next((booked for booked in found if not booked.reversed or not open_only), None)
-
-
-def _bill_ids(content: Fields) -> set[str]:
-    return {str(row["bill_id"]) for row in content["bills"]}

@@ -24,6 +24,9 @@ RARE = {
     "hospital.login_page": 0.3,
 }
 
+REFUND_CALLS = frozenset({"confirm_refund", "refund_repeated", "query_red_receipt"})
+"""What strikes only refunds is drawn apart: the rest of a day does not change with it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Day:
@@ -52,6 +55,8 @@ class Day:
     strangers: float  # how often a bill is paid by somebody who has only the paper
     paper_code: str
     paper_factor: str
+    refund_approve_above_fen: int
+    refund_daily_cap_fen: int
     step_microseconds: tuple[int, int]
     chaos: Chaos
     weather: Weather
@@ -63,7 +68,12 @@ class Day:
         severity = draw.choice((0.0, 0.02, 0.05, 0.1, 0.2))
         crashes = draw.choice((0.0, 0.0015, 0.003, 0.006))
         rates = {}
-        for fault in sorted(catalogue, key=lambda fault: fault.name):
+        counter = random.Random(f"{seed}/counter of the day")
+        faults = sorted(catalogue, key=lambda fault: fault.name)
+        for fault in [fault for fault in faults if fault.calls & REFUND_CALLS]:
+            if counter.random() < 0.5:
+                rates[fault.name] = severity * counter.random() * 3
+        for fault in [fault for fault in faults if not fault.calls & REFUND_CALLS]:
             share = draw.random()
             strikes = draw.random() < 0.4
             if strikes and severity:
@@ -93,6 +103,8 @@ class Day:
             strangers=draw.choice((0.0, 0.3, 0.6)),
             paper_code=draw.choice(("his_makes", "his_asks", "barcode")),
             paper_factor=draw.choice(("last_four", "last_four", "none")),
+            refund_approve_above_fen=counter.choice((0, 1500, 10_000_000)),
+            refund_daily_cap_fen=counter.choice((10_000_000, 10_000_000, 1500)),
             step_microseconds=draw.choice(((50, 500), (500, 20_000))),
             chaos=Chaos(
                 seed=seed,

@@ -7,6 +7,7 @@ import logging
 import random
 from datetime import timedelta
 
+from tests.crash.clerks import at_the_counter, in_the_evening
 from tests.crash.database import Postgres
 from tests.crash.loop import VirtualLoop
 from tests.crash.oracle import count, judge, judge_cases
@@ -38,11 +39,13 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(world.house())
             group.create_task(visits(world))
+            group.create_task(at_the_counter(world))
         await asyncio.sleep(random.Random(f"{world.day.seed}/evening").choice(AFTERWARDS_SECONDS))
         world.calm()
         await world.rest(PATIENCE)
         wrong = judge_cases(world)
         world.staff()
+        await in_the_evening(world)
         await world.rest(LONGEST)
     finally:
         log.removeHandler(handler)

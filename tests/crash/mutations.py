@@ -14,16 +14,17 @@ import core.applying
 import core.confirmations
 import core.due
 import core.placing
+import core.recording
 import core.refunds
 from bot.wechat.messenger import SubscribeMessenger
 from channels.wechatpay import channel as wechatpay
-from core.applying import Applier
 from core.channel_side import ChannelSide
 from core.confirmations import Confirmations
 from core.errors import OutcomeUnknown
 from core.evidence import Evidence, Facts
 from core.ledger import Ledger, TransferKind
 from core.models import Payment, PaymentLine
+from core.outside import Outside
 from core.payments import Payments
 from core.placing import Placing
 from core.ports import Booking, MerchantAccount, RefundOrder, RefundState, RefundTrade
@@ -199,10 +200,10 @@ def message_sent_again() -> None:
 
 def evidence_after_end_lost() -> None:
     """A crash between evidence and consequences: the event is committed before what follows from it."""
-    good = Applier._record
+    good = core.recording.record
 
-    async def record(self: Applier, payment: Payment, evidence: Evidence, *others: Any) -> UUID | None:
-        event_id = await good(self, payment, evidence, *others)
+    async def record(outside: Outside, payment: Payment, evidence: Evidence, **parts: UUID | None) -> UUID | None:
+        event_id = await good(outside, payment, evidence, **parts)
         if event_id is not None and evidence.proof_kind is ProofKind.VERIFIED_NOTICE:
             from tortoise.connection import get_connections
 
@@ -211,7 +212,7 @@ def evidence_after_end_lost() -> None:
             await client._connection.execute("BEGIN")
         return event_id
 
-    setattr(Applier, "_record", record)
+    setattr(core.applying, "record", record)
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {

@@ -24,7 +24,7 @@ from core.errors import RequestError
 from core.ids import Ids
 from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
-from core.models import Payer
+from core.models import Payer, Staff
 from core.ports import NOTICE_KINDS, ChatIdentity, Identifier, IdentifierType
 from core.services import Services
 from runtime.bootstrap import BoundedBackground, build_services
@@ -83,6 +83,15 @@ HALF_DONE = {
         "SELECT order_no FROM payment p WHERE refund_reserved_fen <> (SELECT coalesce(sum(amount_fen), 0)"
         " FROM refund r WHERE r.payment_id = p.id AND r.status NOT IN ('dead', 'declined'))"
     ),
+    "a line of which more goes back than it has, or not what its refunds say": (
+        "SELECT l.id FROM payment_line l WHERE l.refunded_fen <> (SELECT coalesce(sum(part.amount_fen), 0)"
+        " FROM refund_line part JOIN refund r ON r.id = part.refund_id WHERE part.line_id = l.id"
+        " AND r.origin <> 'automatic' AND r.status NOT IN ('dead', 'declined'))"
+    ),
+    "money of a booked line on its way without the HIS's proof": (
+        "SELECT refund_no FROM refund WHERE origin <> 'automatic' AND replaces_id IS NULL AND his_proof_id IS NULL"
+        " AND status IN ('sending', 'pending', 'stuck', 'refunded', 'dead')"
+    ),
     "money that went back and is not in the ledger": (
         "SELECT order_no FROM payment p WHERE refunded_fen <> (SELECT coalesce(sum(amount_fen), 0)"
         " FROM transfer t WHERE t.payment_id = p.id AND t.kind = 'refunded')"
@@ -106,7 +115,8 @@ HALF_DONE = {
         "SELECT confirm_no FROM confirmation WHERE status = 'open' AND due_at IS NULL"
     ),
     "an open refund that nobody will send": (
-        "SELECT refund_no FROM refund WHERE status NOT IN ('refunded', 'dead', 'declined') AND due_at IS NULL"
+        "SELECT refund_no FROM refund WHERE status NOT IN ('requested', 'refunded', 'dead', 'declined')"
+        " AND due_at IS NULL"
     ),
     "a confirming line without its open confirmation": (
         "SELECT l.id FROM payment_line l WHERE l.status = 'confirming' AND NOT EXISTS"
@@ -173,6 +183,7 @@ class Stage:
     payers: dict[str, UUID]
     strangers: dict[str, UUID]
     patients: dict[str, UUID]  # HIS id → our id
+    clerks: dict[str, UUID]
 
 
 @dataclass(kw_only=True)
@@ -195,6 +206,8 @@ class World:
     merchant: Merchant
     users: dict[str, str]  # person → the platform's user
     institution_id: UUID = field(init=False)
+    clerks: dict[str, UUID] = field(init=False)  # members of staff → our id
+    kept: set[str] = field(default_factory=set)  # red receipts that two people have decided not to pay
     servers: list[Program] = field(default_factory=list)
     workers: list[Program] = field(default_factory=list)
     phones: list[Phone] = field(default_factory=list)
@@ -314,7 +327,17 @@ class World:
         strangers = {
             name: (await self._signed_in(services, institution_id, name, self.official)).id for name in STRANGERS
         }
+        clerks = {}
+        for name in ("clerk", "head", "deputy"):
+            row = await Staff.create(
+                id=self.ids.uuid(),
+                institution_id=institution_id,
+                code=name,
+                created_at=self.scheduler.clock.now(),
+            )
+            clerks[name] = row.id
         return Stage(
+            clerks=clerks,
             rows=self.postgres.save(),
             institution_id=institution_id,
             event_token=site.event_token,
@@ -344,13 +367,15 @@ class World:
         """Our rows of this morning, with what this day's HIS can do."""
         stage: Stage = self.postgres.stages[STAGE]
         self.postgres.load(stage.rows)
-        self.institution_id = stage.institution_id
+        self.institution_id, self.clerks = stage.institution_id, stage.clerks
         settings = {
             "merge": self.day.merge,
             "insured_online": "second_tap" if self.day.insured else "blocked",
             "poll_seconds": 300,
             "paper_code": self.day.paper_code,
             "paper_factor": self.day.paper_factor,
+            "refund_approve_above_fen": self.day.refund_approve_above_fen,
+            "refund_daily_cap_fen": self.day.refund_daily_cap_fen,
         }
         capabilities = {
             "lock": not self.day.no_lock,
@@ -358,6 +383,10 @@ class World:
             "events": not self.day.no_events,
             "confirm_unit": self.day.confirm_unit,
             "poll_bills": self.day.polls,
+            "refund_check": True,
+            "refund": True,
+            "refund_query": True,
+            "partial_refund": True,
         }
         self.postgres.execute("UPDATE institution SET settings = %s", json.dumps(settings))
         self.postgres.execute("UPDATE hospital_site SET capabilities = %s", json.dumps(capabilities))
