@@ -162,7 +162,11 @@ class Confirmations:
 
     async def _lines(self, confirmation: Confirmation) -> list[PaymentLine]:
         return await scoped(confirmation.institution_id).find(
-            PaymentLine, ("position",), confirmation_id=confirmation.id, status=LineStatus.CONFIRMING
+            PaymentLine,
+            ("position",),
+            payment_id=confirmation.payment_id,
+            confirmation_id=confirmation.id,
+            status=LineStatus.CONFIRMING,
         )
 
     async def _after_silence(self, due: DueRow, site: HospitalSite) -> None:

@@ -329,6 +329,7 @@ INDEXES = [
     "CREATE INDEX phone_code_of_institution ON phone_code (institution_id, sent_at)",
     "CREATE INDEX message_on_platform ON message (chat_account_id, platform_message_id) WHERE platform_message_id <> ''",
     "CREATE INDEX message_of_payment ON message (payment_id) WHERE payment_id IS NOT NULL",
+    "CREATE INDEX staff_case_of_subject ON staff_case (institution_id, subject)",
     "CREATE INDEX payment_line_of_bill ON payment_line (institution_id, his_bill_id)",
     "CREATE INDEX payment_line_of_receipt ON payment_line (institution_id, receipt_no) WHERE receipt_no <> ''",
     "CREATE INDEX payment_of_trade ON payment (institution_id, channel_trade_no) WHERE channel_trade_no <> ''",
