@@ -20,6 +20,7 @@ from miniprogram_api.h5.door import Visit
 from miniprogram_api.h5.forms import is_ticked, raw_text, text_of
 from miniprogram_api.h5.pages import WAY, Pages, locked_text
 from miniprogram_api.h5.rendering import day_text
+from miniprogram_api.h5.together import choices
 from miniprogram_api.requests import ApiRequest
 from miniprogram_api.room import tickets
 from miniprogram_api.running import Asking
@@ -146,4 +147,5 @@ async def _open_values(pages: Pages, visit: Visit, view: PaperView) -> dict[str,
     return {
         **bill_values(pages, visit, shown, view.patient_id, view.masked_name),
         "others": [views.bill(other, visit.profile, visit.look.language) for other in others],
+        "together": choices(visit, view.patient_id, [shown, *others]),
     }

@@ -12,7 +12,7 @@ from core.models import Payment, PaymentLine, Refund
 from core.states import PaymentStatus
 from tests.miniprogram_api.conftest import NewPhone, NewWeb
 from tests.miniprogram_api.phone import change_settings
-from tests.miniprogram_api.web import Web
+from tests.miniprogram_api.web import Web, paper_of
 from tests.support.house import LABOURER, House
 
 HOME = "/h/renhe/"
@@ -20,7 +20,7 @@ HOME = "/h/renhe/"
 
 @pytest.fixture
 def his() -> dict[str, Any]:
-    return {"settings": {"merge": True, "insured_online": "second_tap"}}
+    return {"settings": {"merge": True, "insured_online": "second_tap", "paper_code": "his_asks"}}
 
 
 async def at_home(house: House, web: Web, his_patient_id: str = "P10001") -> UUID:
@@ -225,3 +225,16 @@ async def test_where_the_other_attempt_cannot_be_ended_one_may_go_on(house: Hous
     paying = await web.submit(told, "/pay")
     assert web.confirms(paying) == "paid"
     assert {line.his_bill_id for line in await PaymentLine.filter(claims_bill=True)} == set(bills)
+
+
+async def test_who_has_opened_a_paper_pays_the_visits_bills_together(house: House, web: Web) -> None:
+    """Without having bound the patient; the list is not theirs, and nothing leads there."""
+    first, second = house.bill(total_fen=1000), house.bill(total_fen=250)
+    page = await web.opens(await paper_of(house, first))
+    assert not page.text_says("请一张一张缴费")
+    together = await web.get(page.link("这2张一起缴 ¥12.50"))
+    paying = await web.begins(together)
+    assert web.confirms(paying) == "paid"
+    await house.settle()
+    assert [house.his.books()["bills"][bill]["times_booked"] for bill in (first, second)] == [1, 1]
+    assert (await web.get(paying.path)).text_says("缴费成功", "已缴费")
