@@ -21,8 +21,11 @@ CALLS = {
     FRONT: ("start", "cancel", "show", "notice", "event", ""),
 }
 NTH_MAX = {COMMIT: 24, WRITE: 40, CLAIM: 12}
-TAKEN = tuple(f"WITH {table}" for table in ("message", "message", "payment", "confirmation", "refund", "inbound"))
-"""A worker's taking of rows, as its statement is called."""
+TAKEN = (
+    *(f"WITH {table}" for table in ("message", "payment", "confirmation", "refund", "inbound")),
+    *(f"SELECT {table}" for table in ("message", "message", "confirmation", "refund")),
+)
+"""A worker's taking of rows and its reading of what it has taken, as their statements are called."""
 
 LATER_SECONDS = (0.0, 0.0, 0.0, 3.0, 12.0)
 """How long bytes may still be on their way when their sender is dead: within every counterparty's bounds."""

@@ -16,7 +16,7 @@ from runtime.child_processes import LOOPBACK
 from simulators.kit import Request
 from tests.kills import http_wire, postgres_wire
 from tests.kills.plan import POSTGRES, Side, Strike, Victim
-from tests.kills.postgres_wire import CLAIM, OTHER, Statement
+from tests.kills.postgres_wire import CLAIM, Statement
 from tests.kills.programs import Program
 
 ANSWER_SECONDS = 5.0
@@ -310,9 +310,9 @@ class PostgresSession(Session):
             self._withheld.append(data)
 
     def _struck(self, statement: Statement, side: Side) -> Strike | None:
-        if statement.kind == OTHER or self.program is None:
+        if self.program is None or not statement.name:
             return None
-        return self.street.strike(self.program, POSTGRES, statement.kind, side, also=statement.name)
+        return self.street.strike(self.program, POSTGRES, statement.kind or statement.name, side, also=statement.name)
 
     def in_transaction(self) -> bool:
         return self._answering.in_transaction
