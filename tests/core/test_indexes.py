@@ -66,6 +66,8 @@ async def test_every_statement_of_a_payment_goes_by_an_index(listener: Listener,
     house.faults.script("hospital.refuses_confirm")
     house.pay_sheet(await house.start(payer, patient, bills[2]))
     await house.settle(within=timedelta(days=2))
+    payment = await house.payment(cancelled.order_no)
+    await house.services.inbounds.follow_up.of(house.institution_id, payment.id)
     for loop in loops(house.services):
         await claim_due(loop, house.services)
     await house.services.payments.paid_list(payer.id, house.institution_id, [patient])
