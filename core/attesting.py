@@ -61,6 +61,9 @@ class Attesting:
             raise ActionNotPossible(reason="not_for_this_case")
         if proposal.kind is DecisionKind.REFUND_REFUNDED and proposal.amount_fen != refund.amount_fen:
             raise ActionNotPossible(reason="amount_differs")
+        back_fen = payment.refunded_fen + payment.external_refunded_fen
+        if proposal.kind is DecisionKind.REFUND_REFUNDED and back_fen + refund.amount_fen > payment.paid_fen:
+            raise ActionNotPossible(reason="refunded_elsewhere")
         if refund.last_sent_at is not None:
             account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
             capabilities = self.outside.channels[account.channel].capabilities
@@ -103,7 +106,9 @@ class Attesting:
     async def _booking_facts(self, proposal: Proposal, confirmation: Confirmation) -> Mapping[str, Any]:
         if proposal.kind is DecisionKind.BOOKING_REJECTED:
             return {"booked": False, "code": "staff_attested", "message": ""}
-        lines = await scoped(confirmation.institution_id).find(PaymentLine, confirmation_id=confirmation.id)
+        lines = await scoped(confirmation.institution_id).find(
+            PaymentLine, payment_id=confirmation.payment_id, confirmation_id=confirmation.id
+        )
         receipt = {"receipt_no": proposal.their_number}
         return {"booked": True, "receipts": {line.his_bill_id: receipt for line in lines}}
 

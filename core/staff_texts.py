@@ -106,6 +106,10 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "账单已被另一笔支付占用或入账，不能再入账，只能退还。",
         "en": "Another payment holds or has booked this bill: it cannot be booked again, only returned.",
     },
+    "action_not_possible.refunded_elsewhere": {
+        "zh": "这笔钱已记为在渠道后台退款，不能再认定一次。",
+        "en": "This money is on record as refunded in the channel's console; it cannot be attested a second time.",
+    },
     "action_not_possible.amount_differs": {
         "zh": "金额与退款单不一致，请核对凭证。",
         "en": "The amount is not that of the refund. Please check the document.",
@@ -259,8 +263,9 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "external_refund": (
         {"zh": "有人在渠道后台直接退款", "en": "Somebody refunded in the channel's console"},
         {
-            "zh": "与医院核对是否已退费；若就是我们要退的款，凭截图由两人认定，避免重复退款。",
-            "en": "Make the HIS agree with it. If it was the money that we were to return, attest that, two people.",
+            "zh": "与医院核对是否已退费。渠道没有说明金额而那就是我们要退的款时，凭截图由两人认定。",
+            "en": "Make the HIS agree with it. Where the channel names no amount and it was the money that we were to"
+            " return, attest that, two people.",
         },
     ),
     "notice_for_unknown_order": (

@@ -34,6 +34,7 @@ from runtime.sandbox_accounts import SandboxAccounts
 from runtime.sandbox_books import SandboxBooks
 from runtime.sandbox_people import Invitations
 from runtime.sandbox_places import Places
+from runtime.sandbox_staff import ready_staff
 from runtime.settings import Settings
 from runtime.setup import Setup
 from runtime.supervisor import Ready
@@ -43,7 +44,7 @@ from simulators.console.asking import LinkAsker
 from simulators.console.papers import Printer
 from simulators.console.phones import PHONES, Person, Phones
 from simulators.console.webview import create_webview
-from simulators.console.world import ConsoleWorld
+from simulators.console.world import ConsoleWorld, StaffMember
 from simulators.faults import Faults
 from simulators.hospital import HospitalSimulator
 from simulators.kit import ConnectionLost, NeverConnected, Request, Response, create_app, deliver_forever
@@ -85,6 +86,7 @@ class World:
     door: str
     callback_token: str = ""
     people: tuple[Person, ...] = field(default=())
+    staff: tuple[StaffMember, ...] = field(default=())
 
     @classmethod
     def build(cls, settings: Settings, places: Places, door: str) -> World:
@@ -145,6 +147,7 @@ class World:
             },
         )
         self.hospital.events_url = f"{self.settings.public_url}/his/v1/events/{site.event_token}"
+        self.staff = await ready_staff(services.staff, institution_id)
         self.callback_token = (await self.accounts().enter(setup, institution_id)).callback_token
         await self._merchant(setup, institution_id)
         self.people = Invitations(self.wechat, self.service, self.miniprogram).all()
@@ -238,6 +241,7 @@ class World:
             our_books=books.read,
             choose_paper=choose_paper,
             door=self.door,
+            staff=self.staff,
         )
 
 

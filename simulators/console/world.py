@@ -7,7 +7,7 @@ passes in.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simulators.clock import OffsetClock
@@ -45,6 +45,15 @@ class Mistake(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StaffMember:
+    """Somebody who works at the hospital, with the key by which the page calls the product on his behalf."""
+
+    code: str
+    title: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ConsoleWorld:
     """Everything behind the page; all of it lives in the console's own process, on one event loop."""
 
@@ -65,6 +74,7 @@ class ConsoleWorld:
     printer: Printer
     our_books: OurBooks
     choose_paper: ChoosePaper
+    staff: tuple[StaffMember, ...] = ()
     door: str = ""  # the secret of the printed address; empty: only this computer reaches the page
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import time
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -101,10 +100,16 @@ def test_every_kind_of_case_has_its_words_and_its_actions() -> None:
 
 
 def test_the_runbook_and_the_work_list_know_the_same_kinds() -> None:
-    table = (ROOT / "docs" / "runbook.md").read_text().partition("## Cases")[2].partition("\n## ")[0]
-    rows_of_table = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    described = Counter(kind for cell in rows_of_table for kind in re.findall(r"`(\w+)`", cell))
+    table = (ROOT / "docs" / "runbook.md").read_text().partition("| Kind |")[2].partition("\n\n")[0]
+    described: dict[str, set[str]] = {}
+    for line in table.splitlines():
+        if line.startswith("| `"):
+            _, kinds, *_, actions, _ = line.split("|")
+            for kind in re.findall(r"`(\w+)`", kinds):
+                described[kind] = set(re.findall(r"`(\w+)`", actions))
     assert set(described) == set(CASES)
+    for kind, allowed in ACTIONS.items():
+        assert {action.value for action in allowed} <= described[kind], kind
 
 
 # ---------------------------------------------------------------- the list

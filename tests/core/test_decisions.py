@@ -233,6 +233,48 @@ async def test_a_bill_that_somebody_else_has_booked_is_not_booked_again(house: H
     assert (await house.services.decisions.show(first, view.decision_id)).status == "proposed"
 
 
+# ---------------------------------------------------------------- red receipts above the day's cap
+
+
+async def above_the_cap(house: House) -> tuple[Started, Refund]:
+    """Booked, taken back at the window, and more than the institution lets go in a day."""
+    start = await started(house)
+    house.pay_sheet(start)
+    await house.settle(within=timedelta(minutes=5))
+    (line,) = await house.lines(start.order_no)
+    house.his.reverse_at_window(line.his_bill_id)
+    await house.settle(within=timedelta(minutes=5))
+    refund = await Refund.get(institution_id=house.institution_id)
+    assert refund.status is RefundStatus.REQUESTED
+    return start, refund
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "left"),
+    [
+        (DecisionKind.RELEASE_REFUND, RefundStatus.REFUNDED, {}),
+        (DecisionKind.KEEP_REFUND, RefundStatus.DECLINED, {"channel_receivable": -8650, "his_confirmed": 8650}),
+    ],
+)
+async def test_two_decide_what_red_receipts_want_above_the_daily_cap(
+    tortoise: object, kind: DecisionKind, status: RefundStatus, left: dict[str, int]
+) -> None:
+    house = await House.build(settings={"refund_daily_cap_fen": 100})
+    first, second = await two(house)
+    start, refund = await above_the_cap(house)
+    cases = await house.services.case_work.list(first, kind="refund_above_daily_cap", limit=9)
+    assert [view.subject for view in cases.items] == [refund.refund_no]
+    await decided(house, proposal(kind, refund.refund_no, house, amount_fen=None, at=None), first, second)
+    await house.settle(within=timedelta(days=3))
+    assert (await Refund.get(institution_id=house.institution_id)).status is status
+    assert await balances(house, start.order_no) == left
+    assert await StaffCase.filter(institution_id=house.institution_id, status=CaseStatus.OPEN).count() == 0
+    with pytest.raises(AlreadyDecided):
+        await house.services.decisions.propose(
+            first, proposal(DecisionKind.RELEASE_REFUND, refund.refund_no, house), key="k9"
+        )
+
+
 # ---------------------------------------------------------------- who, how often, how many at once
 
 

@@ -45,6 +45,8 @@ async def test_a_web_process_opens_the_database_before_it_answers_and_closes_it_
         assert ready == [True]
         async with http.get(f"{url}/health/ready") as answer:
             assert answer.status == 200
+        async with http.get(f"{url}/staff/v1/me") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (401, "not_signed_in")
     assert get_current_context() is None
 
 
