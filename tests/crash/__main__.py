@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from runtime.child_processes import dies_with_us
 from runtime.embedded_postgres import EmbeddedPostgres
 from tests.crash.database import Place, a_workbench
@@ -47,6 +49,8 @@ def main() -> int:
         MUTATIONS[arguments.mutation]()
     if arguments.worker:
         return _work(scenario, arguments)
+    if arguments.test:
+        return int(pytest.main(["-q", "-p", "no:cacheprovider", *arguments.test]))
     memory = Path("/dev/shm")  # noqa: S108
     if os.access(memory, os.W_OK):
         tempfile.tempdir = str(memory)  # nothing here must outlive the run
@@ -64,6 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), default=DEFAULT_SCENARIO)
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="make this mistake; a seed must catch it")
+    parser.add_argument("--test", nargs="+", help="instead of days, run these tests with the mistake; one must fail")
     parser.add_argument("--quiet", action="store_true", help="no steps")
     parser.add_argument("--worker", nargs=2, metavar=("APP", "SUPERUSER"), help=argparse.SUPPRESS)
     parser.add_argument("--stride", type=int, default=1, help=argparse.SUPPRESS)
