@@ -1,0 +1,1 @@
+"""Races run for real: several processes, each with its own pool of connections, on one PostgreSQL."""
