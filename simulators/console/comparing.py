@@ -23,6 +23,8 @@ VIEWS = {
     "paid": "已缴费",
     "returning": "退款中",
     "returned": "已退款",
+    "part_returning": "部分退款中",
+    "part_returned": "部分已退款",
     "checking": "金额核对中",
     "not_paid": "未支付",
 }

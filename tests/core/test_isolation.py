@@ -217,6 +217,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     bill, second = house.bill(), house.bill(total_fen=100)
     await services.bills.unpaid(here, payer.id, patient)
     await services.bills.detail(here, payer.id, patient, "", bill)
+    assert len(await services.bills.several(here, payer.id, patient, [("", bill)])) == 1
     await services.bills.paid(here, payer.id, patient)
     await house.settle()
     await with_claims(house)
@@ -285,6 +286,8 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     # ended at the window
     open_bill = house.bill(total_fen=500)
     at_window = await house.start(payer, patient, open_bill)
+    site = await services.institutions.site(here, house.site_id)
+    assert await services.payments.bills_being_paid(site, limit=20) == [open_bill]
     house.his.window_pay(open_bill, force=True)
     await house.settle()
     assert (await house.payment(at_window.order_no)).status is PaymentStatus.CLOSED
@@ -409,6 +412,7 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
         services.patients.payers_bound(payer, patient),
         services.patients.remove_binding(payer, patient, binding.binding_id),
         services.bills.unpaid(other, payer.id, patient),
+        services.bills.several(other, payer.id, patient, [("", "any")]),
         services.patients.check_bound(other, payer.id, patient),
         services.patients.access(other, payer.id, patient),
     ):
