@@ -22,6 +22,7 @@ from core.errors import (
     NeedsAnother,
     NotFound,
 )
+from core.followup import FollowUp
 from core.models import Confirmation, Decision, Payment, Refund, Staff, StaffCase
 from core.outside import Outside
 from core.paging import Page, Place, page_of
@@ -69,6 +70,7 @@ class Decisions:
     attesting: Attesting
     amounts: WrongAmount
     staff_refunds: StaffRefunds
+    follow_up: FollowUp
     audit: Audit
 
     # ------------------------------------------------------------ one proposes
@@ -130,15 +132,17 @@ class Decisions:
         Raises NotAllowed, NotFound, NeedsAnother, AlreadyDecided, or ActionNotPossible for what has changed since.
         """
         actor.require(Role.ATTEST)
-        await atomically(lambda: self._approve(actor, decision_id))
+        payment_id = await atomically(lambda: self._approve(actor, decision_id))
+        # What follows is begun at once; the worker does what is left over.
+        self.outside.background.start("decision", lambda: self.follow_up.of(actor.institution_id, payment_id))
         return await self._shown(actor, decision_id)
 
-    async def _approve(self, actor: Actor, decision_id: UUID) -> None:
+    async def _approve(self, actor: Actor, decision_id: UUID) -> UUID:
         known = await self._row(actor, decision_id)
         matter = await self._matter(actor, DecisionKind(known.kind), known.proposal["number"], locked=True)
         (decision,) = await scoped(actor.institution_id).find(Decision, locked=True, id=decision_id)
         if not self._is_open(actor, decision, DecisionStatus.APPROVED):
-            return
+            return matter.payment.id
         if decision.proposed_by == actor.staff_id:
             raise NeedsAnother()
         proposal = self._proposal(decision)
@@ -155,6 +159,7 @@ class Decisions:
         elif matter.refund is not None:
             await self.staff_refunds.keep(matter.refund, decision, text=proposal.reason)
         await self._write(actor, "decision_approved", matter, proposal, decision_id)
+        return matter.payment.id
 
     async def decline(self, actor: Actor, decision_id: UUID) -> DecisionView:
         """Nothing is done. Whoever proposed it may take it back. Raises NotAllowed, NotFound or AlreadyDecided."""

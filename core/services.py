@@ -124,6 +124,7 @@ class Services:
             Attesting(outside, institutions, applier),
             WrongAmount(outside, steps, hospital_side, returning, cases),
             staff_refunds,
+            follow_up,
             audit,
         )
         actions = CaseActions(outside, payments, locks, returning, inbounds, follow_up, audit)

@@ -246,6 +246,28 @@ async def test_a_stuck_refund_goes_out_again_under_its_number(house: House) -> N
     assert (await house.payment(start.order_no)).refund_reserved_fen == 8650
 
 
+async def test_after_the_last_dead_number_a_person_may_try_one_more(house: House) -> None:
+    actor = await staff(house)
+    start = await started(house)
+    house.pay_sheet(start)
+    house.faults.script("hospital.refuses_confirm")
+    house.faults.script("wechatpay.refund_closed", times=20)
+    await house.settle(within=timedelta(days=30))
+    case = await the_case(house, "refund_never_succeeds")
+    dead = await Refund.filter(institution_id=house.institution_id).order_by("created_at", "id")
+    assert [refund.status for refund in dead] == [RefundStatus.DEAD] * 20
+    with pytest.raises(ActionNotPossible, match="unsettled"):
+        await house.services.case_work.close(actor, case.id, "看过了")
+    await house.services.case_work.resume(actor, case.id)
+    with pytest.raises(ActionNotPossible, match="nothing_waits"):
+        await house.services.case_work.resume(actor, case.id)
+    await house.settle(within=timedelta(days=3))
+    payment = await house.payment(start.order_no)
+    assert (payment.refunded_fen, payment.refund_reserved_fen) == (8650, 8650)
+    assert {line.status for line in await house.lines(start.order_no)} == {LineStatus.RETURNED}
+    await house.services.case_work.close(actor, case.id, "第二十一个单号成功")
+
+
 async def test_a_refund_stopped_by_doubt_goes_on(house: House) -> None:
     actor = await staff(house)
     start = await started(house)
