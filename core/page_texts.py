@@ -324,9 +324,9 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         " see whether it is still to be paid.",
     },
     "part_returning_text": {
-        "zh": "下面有账单没有入账，这部分钱正在原路退回，不用办手续；其余账单已缴费。没有入账的可以重新缴。",
-        "en": "Some bills below were not booked and their money is on its way back by itself; the others are paid."
-        " What was not booked can be paid again.",
+        "zh": "下面有账单的钱正在原路退回，不用办手续；其余账单已缴费。医院没有入账的可以重新缴。",
+        "en": "The money for some bills below is on its way back by itself; the others are paid. What the hospital did"
+        " not book can be paid again.",
     },
     "part_returned_text": {
         "zh": "下面有账单的钱已经原路退回，其余账单已缴费。退回的还要不要缴，请看待缴费账单。",
