@@ -15,7 +15,7 @@ from core.audit import AuditView
 from core.case_work import CaseFile, CaseView
 from core.decisions import DecisionView
 from core.payment_files import PaymentBrief, PaymentFile
-from core.staff_refunds import RefundOption
+from core.refund_parts import RefundOption
 
 VERSION = "1"
 TITLE = "诊付 Zhenfu: staff API"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
@@ -17,7 +14,6 @@ from core.cases import Cases
 from core.errors import (
     AlreadyDecided,
     IdempotencyConflict,
-    InvalidRequest,
     NeedsAnother,
     NotAllowed,
     NotFound,
@@ -27,41 +23,25 @@ from core.followup import FollowUp
 from core.guarded import asking_hospital
 from core.institutions import Institutions
 from core.models import Decision, Payment, PaymentLine, Refund
-from core.money import Fen
 from core.outside import Outside
-from core.ports import BookedBill, HospitalSite, RefundableBill, RefundItem
+from core.ports import BookedBill, HospitalSite, RefundableBill
 from core.red_receipts import ABOVE_CAP
+from core.refund_parts import (
+    REASON_LENGTH_MAX,
+    AskedPart,
+    RefundOption,
+    check_text,
+    digest_of,
+    option_of,
+    part_of,
+)
 from core.reversals import RefundPart, Reversals
 from core.states import LineStatus, PaymentStatus, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically, violated
 
-AskedPart = tuple[UUID, Fen | None, Sequence[str]]
-"""A line, how much of it (None: all that may go back), and the ids of the HIS's items (none: by amount)."""
-
-PARTS_MAX = 20
-ITEMS_MAX = 200
-REASON_LENGTH_MAX = 200
-KEY_LENGTH_MAX = 128
 WAITING_MAX = 200
 STAFF, HOSPITAL = "staff", "hospital"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RefundOption:
-    """One line of a payment as it stands now: what may go back, and why not the rest."""
-
-    line_id: UUID
-    his_bill_id: str
-    title: str
-    status: LineStatus
-    amount_fen: Fen
-    refunded_fen: Fen  # gone back, on the way or asked for
-    paid_out_fen: Fen  # by the hospital itself
-    allowed_fen: Fen
-    reason: str = ""  # as of RefundNotPossible
-    his_text: str = ""  # the HIS's own words
-    items: tuple[RefundItem, ...] = field(repr=False, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,31 +67,7 @@ class StaffRefunds:
         barred = await self._barred(payment, site)
         booked = [line for line in lines if line.status is LineStatus.CONFIRMED]
         said = {} if barred else await self._check(payment, site, booked)
-        return [self._option(line, said.get(line.his_bill_id), barred) for line in lines]
-
-    def _option(self, line: PaymentLine, said: RefundableBill | None, barred: str) -> RefundOption:
-        rest = line.amount_fen - line.refunded_fen - line.paid_out_fen
-        allowed, reason, his_text = rest, barred, ""
-        if line.status is not LineStatus.CONFIRMED:
-            reason = reason or "not_confirmed"
-        elif said is not None:
-            allowed, his_text = min(rest, said.allowed_fen), said.reason
-            reason = "" if allowed else "his_refuses" if rest else "too_much"
-        elif not rest:
-            reason = reason or "too_much"
-        return RefundOption(
-            line_id=line.id,
-            his_bill_id=line.his_bill_id,
-            title=line.title,
-            status=line.status,
-            amount_fen=line.amount_fen,
-            refunded_fen=line.refunded_fen,
-            paid_out_fen=line.paid_out_fen,
-            allowed_fen=Fen(0 if reason else allowed),
-            reason=reason,
-            his_text=his_text,
-            items=said.items if said else (),
-        )
+        return [option_of(line, said.get(line.his_bill_id), barred) for line in lines]
 
     async def waiting(self, actor: Actor) -> list[Refund]:
         """What waits for a second person, the oldest first. Raises NotAllowed."""
@@ -141,7 +97,7 @@ class StaffRefunds:
         Raises NotAllowed, NotFound, InvalidRequest, IdempotencyConflict, RefundNotPossible, HospitalUnavailable.
         """
         actor.require(Role.REQUEST_REFUND)
-        digest = _digest(order_no, parts, reason, key)
+        digest = digest_of(order_no, parts, reason, key)
         earlier = await self._earlier(actor, key, digest)
         if earlier is not None:
             return earlier
@@ -158,7 +114,7 @@ class StaffRefunds:
             raise RefundNotPossible(reason="not_confirmed")
         said = await self._check(payment, site, chosen)
         wanted = [
-            _part(lines[line_id], amount, items, said.get(lines[line_id].his_bill_id))
+            part_of(lines[line_id], amount, items, said.get(lines[line_id].his_bill_id))
             for line_id, amount, items in parts
         ]
         self._check_whole(payment, list(lines.values()), wanted, site, await self._partial(payment))
@@ -282,7 +238,7 @@ class StaffRefunds:
 
         Raises NotAllowed, NotFound, InvalidRequest, AlreadyDecided, RefundNotPossible.
         """
-        _check_text(reason, "reason", REASON_LENGTH_MAX)
+        check_text(reason, "reason", REASON_LENGTH_MAX)
         refund = await self._refund(actor, refund_no)
         if refund.requested_by != actor.staff_id:
             actor.require(Role.APPROVE_REFUND)
@@ -381,47 +337,3 @@ class StaffRefunds:
     def _go_on(self, refund: Refund) -> None:
         """What follows is begun at once; the worker does what is left over."""
         self.outside.background.start("refund", lambda: self.follow_up.of(refund.institution_id, refund.payment_id))
-
-
-def _part(line: PaymentLine, amount: Fen | None, items: Sequence[str], said: RefundableBill | None) -> RefundPart:
-    """How much of a line is asked for. Raises RefundNotPossible."""
-    rest = line.amount_fen - line.refunded_fen - line.paid_out_fen
-    if items:
-        priced = {item.item_id: item for item in said.items} if said else {}
-        if not set(items) <= priced.keys():
-            raise RefundNotPossible(reason="his_refuses", his_text=said.reason if said else "")
-        refused = next((priced[item] for item in items if not priced[item].refundable), None)
-        if refused is not None:
-            raise RefundNotPossible(reason="his_refuses", his_text=refused.reason)
-        total = Fen(sum(priced[item].amount_fen for item in items))
-        if amount is not None and amount != total:
-            raise RefundNotPossible(reason="too_much")
-        amount = total
-    if amount is None:
-        amount = Fen(rest)
-    if not 0 < amount <= rest:
-        raise RefundNotPossible(reason="too_much")
-    if said is not None and amount > said.allowed_fen:
-        raise RefundNotPossible(reason="his_refuses", his_text=said.reason)
-    return RefundPart(line=line, amount_fen=amount, his_items=tuple(items))
-
-
-def _check_text(text: str, name: str, length_max: int) -> None:
-    if not text.strip() or len(text) > length_max or not text.isprintable():
-        raise InvalidRequest(field=name, problem=f"must be 1 to {length_max} printable characters")
-
-
-def _digest(order_no: str, parts: Sequence[AskedPart], reason: str, key: str) -> str:
-    """What makes two requests the same. Raises InvalidRequest for one that cannot be meant."""
-    _check_text(reason, "reason", REASON_LENGTH_MAX)
-    _check_text(key, "key", KEY_LENGTH_MAX)
-    lines = [line_id for line_id, _, _ in parts]
-    if not 0 < len(parts) <= PARTS_MAX or len(set(lines)) != len(lines):
-        raise InvalidRequest(field="parts", problem=f"must be 1 to {PARTS_MAX} different lines")
-    for _, amount, items in parts:
-        if amount is not None and amount <= 0:
-            raise InvalidRequest(field="amount_fen", problem="must be more than nothing")
-        if len(items) > ITEMS_MAX or len(set(items)) != len(items):
-            raise InvalidRequest(field="his_items", problem=f"must be at most {ITEMS_MAX} different items")
-    said = [order_no, reason, sorted([str(line_id), amount, sorted(items)] for line_id, amount, items in parts)]
-    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()

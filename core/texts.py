@@ -300,6 +300,8 @@ STATUS_TEXTS: Mapping[str, Mapping[str, str]] = {
     "returned": {"zh": "医院未入账·已退款", "en": "Not booked by the hospital · refunded"},
     "part_returning": {"zh": "部分已缴费·部分退款中", "en": "Partly paid · partly being refunded"},
     "part_returned": {"zh": "部分已缴费·部分已退款", "en": "Partly paid · partly refunded"},
+    "refunding": {"zh": "退费中", "en": "Refund under way"},
+    "refunded": {"zh": "已退费", "en": "Refunded"},
     "checking": {"zh": "金额核对中，工作人员会处理", "en": "The amount is being checked by staff"},
     "not_paid": {"zh": "未支付", "en": "Not paid"},
 }

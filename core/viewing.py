@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from core.models import Payment, PaymentLine
 from core.states import OPEN_PAYMENT, LineStatus, PaymentStatus
 
+GOES_BACK = frozenset({LineStatus.RETURNING, LineStatus.RETURNED, LineStatus.DISPUTED})
+
 
 def payment_view(payment: Payment, lines: Sequence[PaymentLine]) -> str:
     """The key of texts.STATUS_TEXTS that says how things stand."""
@@ -20,8 +22,11 @@ def payment_view(payment: Payment, lines: Sequence[PaymentLine]) -> str:
     if statuses & {LineStatus.WAITING, LineStatus.CONFIRMING}:
         return "confirming"
     booked = statuses & {LineStatus.CONFIRMED, LineStatus.REVERSING}
-    if statuses & {LineStatus.REJECTED, LineStatus.SURPLUS, LineStatus.RETURNING}:
-        return "part_returning" if booked else "returning"
-    if statuses & {LineStatus.RETURNED, LineStatus.DISPUTED}:
-        return "part_returned" if booked else "returned"
+    refused = statuses & {LineStatus.REJECTED, LineStatus.SURPLUS}
+    # What the hospital had booked and took back is a refund, not a bill that it would not take.
+    taken_back = not refused and all(line.refunded_fen for line in lines if line.status in GOES_BACK)
+    if refused or LineStatus.RETURNING in statuses:
+        return "part_returning" if booked else "refunding" if taken_back else "returning"
+    if statuses & GOES_BACK:
+        return "part_returned" if booked else "refunded" if taken_back else "returned"
     return "paid"

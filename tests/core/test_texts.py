@@ -268,12 +268,25 @@ def test_however_a_payment_stands_there_is_a_text_for_it() -> None:
     seen = set()
     for status in PaymentStatus:
         for one, two in itertools.combinations_with_replacement(LineStatus, 2):
-            lines = [PaymentLine(status=one), PaymentLine(status=two)]
-            seen.add(payment_view(Payment(status=status), lines))
+            for refunded_fen in (0, 100):
+                lines = [PaymentLine(status=each, refunded_fen=refunded_fen) for each in (one, two)]
+                seen.add(payment_view(Payment(status=status), lines))
     assert seen == set(STATUS_TEXTS) - {"to_pay"}
     for entry in STATUS_TEXTS.values():
         assert set(entry) == set(LANGUAGES)
         assert entry["zh"] != entry["en"]
+
+
+def test_what_was_booked_and_taken_back_is_a_refund() -> None:
+    def view(*lines: tuple[str, int]) -> str:
+        rows = [PaymentLine(status=LineStatus(status), refunded_fen=Fen(fen)) for status, fen in lines]
+        return payment_view(Payment(status=PaymentStatus.PAID), rows)
+
+    assert view(("returning", 100), ("returned", 100)) == "refunding"
+    assert view(("returned", 100)) == "refunded"
+    assert view(("returned", 100), ("returned", 0)) == "returned"
+    assert view(("returned", 100), ("confirmed", 0)) == "part_returned"
+    assert view(("confirmed", 50)) == "paid"
 
 
 @pytest.mark.parametrize(

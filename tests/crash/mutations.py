@@ -34,6 +34,7 @@ from core.tenancy import across_institutions
 from core.transactions import rows
 from hospital.guard import GuardedHospital
 from tests.crash.wrong_decisions import DECISIONS
+from tests.crash.wrong_refunds import WRONG_REFUNDS
 
 
 def row_lock_forgotten() -> None:
@@ -234,5 +235,6 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         message_sent_again,
         evidence_after_end_lost,
         *DECISIONS,
+        *WRONG_REFUNDS,
     )
 }
