@@ -38,7 +38,7 @@ def add_routes(staff: Blueprint, room: Room) -> None:
     async def ask_now(request: StaffRequest, case_id: str) -> HTTPResponse:
         actor = await room.actor(request)
         read_empty(request)
-        await room.at_most(work.ask_now(actor, id_in_path(case_id)))
+        await room.at_most(lambda: work.ask_now(actor, id_in_path(case_id)))
         return await shown(request, actor, case_id)
 
     @staff.post("/cases/<case_id:str>/resume")

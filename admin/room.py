@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from admin.requests import StaffRequest, key_of
 from core.actors import Actor
 from core.errors import TooManyRequests
 from core.services import Services
-
-log = logging.getLogger("zhenfu.staff")
 
 CALLS_PER_MINUTE = 240
 """Per member of staff: a page that refreshes itself, and a person who clicks."""
@@ -31,7 +27,6 @@ ASK_SECONDS = 8.0
 class Room:
     services: Services
     ask_seconds: float = ASK_SECONDS
-    _asking: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def actor(self, request: StaffRequest) -> Actor:
         """Who calls; counted. Raises NotSignedIn, TooManyRequests."""
@@ -44,16 +39,26 @@ class Room:
         if not await self.services.outside.limiter.allow(what, limit=most, per=MINUTE):
             raise TooManyRequests(retry_after_seconds=int(MINUTE.total_seconds()))
 
-    async def at_most(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Wait for it a while; after that, or when whoever asked goes away, it goes on alone."""
-        task = asyncio.create_task(work)
-        self._asking.add(task)
-        task.add_done_callback(self._ended)
-        await asyncio.wait({task}, timeout=self.ask_seconds)
-        if task.done():
-            task.result()
+    async def at_most(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for it a while; after that, or when whoever asked goes away, it goes on in the background."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._asking.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.info("question_failed", extra={"fields": {"error": type(task.exception()).__name__}})
+        async def run() -> None:
+            try:
+                await work()
+            except Exception as error:
+                if ended.done():  # nobody waits any more
+                    raise
+                ended.set_exception(error)
+            else:
+                if not ended.done():
+                    ended.set_result(None)
+
+        if not self.services.outside.background.start("staff", run):
+            await work()
+            return
+        await asyncio.wait({ended}, timeout=self.ask_seconds)
+        if not ended.done():
+            ended.cancel()
+            return
+        ended.result()

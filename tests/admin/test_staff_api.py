@@ -18,9 +18,10 @@ from core.payments import Started
 from core.staff_texts import ERRORS
 from core.states import LineStatus, PaymentStatus
 from miniprogram_api.app import build_app
-from tests.admin.conftest import NewDesk
+from runtime.bootstrap import BoundedBackground
+from tests.admin.conftest import NewDesk, Serve
 from tests.admin.desk import PREFIX, Desk
-from tests.support.house import House
+from tests.support.house import PAY_URL, House
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -95,6 +96,28 @@ async def test_asking_now_settles_what_the_channel_knows(house: House, new_desk:
     case = await a_case(house, "payment_outcome_unknown", start.order_no)
     shown = await desk.done("POST", f"/cases/{case}/ask")
     assert (shown["payment"]["status"], shown["case"]["status"]) == ("paid", "closed")
+
+
+async def test_a_question_that_takes_long_goes_on_without_the_one_who_asked(
+    tortoise: object, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    background = BoundedBackground()
+    house = await House.build(background=background)
+    app = build_app(house.services, session_key=b"k" * 32, more=[blueprint(house.services, ask_seconds=0.05)])
+    key = await house.services.staff.add(house.institution_id, "1001", "员工", tuple(Role))
+    start = await started(house)
+    house.faults.script("wechatpay.notice_lost", times=9)
+    house.pay_sheet(start)
+    case = await a_case(house, "payment_outcome_unknown", start.order_no)
+    async with serve(app) as url:
+        desk = Desk(base_url=url, http=http, key=key)
+        house.transport.hold(PAY_URL)
+        shown = await desk.done("POST", f"/cases/{case}/ask")
+        assert (shown["payment"]["status"], shown["case"]["status"]) == ("pending", "open")
+        house.transport.let_go()
+        await background.finish(seconds=10)
+        assert (await desk.done("GET", f"/cases/{case}"))["case"]["status"] == "closed"
+        assert (await desk.post(f"/cases/{case}/ask")).code == "action_not_possible"
 
 
 async def test_pages_of_the_list_go_on_where_they_ended(house: House, new_desk: NewDesk) -> None:
