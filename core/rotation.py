@@ -21,6 +21,7 @@ SEALED = (
     ("raw_body", "body_enc", "raw_body.body"),
     ("inbound", "content_enc", "inbound.content"),
     ("message", "values_enc", "message.values"),
+    ("consent", "phone_enc", "consent.phone"),
     ("staff", "name_enc", "staff.name"),
     ("decision", "document_enc", "decision.document"),
 )

@@ -6,11 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from core import models
 from core.errors import ConfigurationError
 from core.keyring import Keyring
 from core.models import Payer
-from core.rotation import Rotation
+from core.rotation import SEALED, Rotation
 from tests.support.house import House
+
+
+def test_every_column_that_is_encrypted_is_written_anew() -> None:
+    found = {(getattr(models, name)._meta.db_table, field) for name in models.__all__ for field in _sealed(name)}
+    assert {(table, column) for table, column, _ in SEALED} == found - {("deployment", "canary_enc")}
+
+
+def _sealed(name: str) -> list[str]:
+    return [field for field in getattr(models, name)._meta.fields_map if field.endswith("_enc")]
 
 
 async def test_everything_is_written_anew_and_the_old_key_is_no_longer_needed(tortoise: object) -> None:
