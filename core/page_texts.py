@@ -201,8 +201,9 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "en": "Please check name and total. If the hospital does not book one of them, its money comes back by itself.",
     },
     "together_begun": {
-        "zh": "其中有账单您已经开始付款，还没有完成。继续的话，前一次会自动取消。",
-        "en": "You have begun to pay some of these already. If you go on, the earlier attempt is cancelled.",
+        "zh": "其中有账单您已经开始付款，还没有完成。请继续；如果上次选的账单不同，上次的会自动取消。",
+        "en": "You have begun to pay some of these already. Please go on: an attempt for other bills than these is"
+        " cancelled by itself.",
     },
     "together_others_pay": {
         "zh": "有人正在为其中的账单付款。您也可以付，先付成的算数，多付的会自动退回。",

@@ -348,6 +348,7 @@ export class MiniProgram {
             entry.receipt_no ? pair("收据号", entry.receipt_no) : null,
             entry.source === "hospital" && entry.paid_by === "window" ? pair("缴费地点", "收费窗口") : null,
             entry.return_reason ? pair("原因", entry.return_reason.text) : null,
+            entry.return_reason?.his_text ? pair("医院说明", entry.return_reason.his_text) : null,
           ),
         ),
       ),
