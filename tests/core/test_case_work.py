@@ -204,6 +204,35 @@ async def test_a_payment_is_found_by_every_number_of_it(house: House) -> None:
         await house.services.payment_files.by_order(stranger, start.order_no)
 
 
+async def test_a_number_is_found_by_index_among_many(house: House) -> None:
+    actor = await staff(house, "1001", Role.LOOK)
+    start = await started(house)
+    payment = await house.payment(start.order_no)
+    await rows(
+        "INSERT INTO payment_line (id, institution_id, payment_id, position, branch, his_bill_id, visit_no, kind,"
+        " kind_text, title, amount_fen, status, claims_bill, confirm_no, receipt_no, guide_text, receipt_url,"
+        " ebill_url, refunded_fen, paid_out_fen, reason_code, reason_text, attempts, holder)"
+        " SELECT gen_random_uuid(), $1, $2, n, '', 'B' || n, '', 'other', '', '', 1, 'waiting', false, 'C',"
+        " CASE WHEN n % 2 = 0 THEN 'S' || n ELSE '' END, '', '', '', 0, 0, '', '', 0, ''"
+        " FROM generate_series(1, 30000) n RETURNING id",
+        house.institution_id,
+        payment.id,
+    )
+    await rows("ANALYZE payment_line")
+    for number in ("B77", "S20000"):
+        for _ in range(8):  # more often than the database plans anew
+            found = await house.services.payment_files.find(actor, number)
+            assert [brief.order_no for brief in found] == [start.order_no]
+    plan = await rows(
+        "EXPLAIN SELECT * FROM payment_line WHERE institution_id = $1 AND (his_bill_id = $2 OR receipt_no = $2)",
+        house.institution_id,
+        "S20000",
+    )
+    text = " ".join(str(row) for row in plan)
+    assert "payment_line_of_receipt" in text
+    assert "payment_line_of_bill" in text
+
+
 # ---------------------------------------------------------------- what is done
 
 
