@@ -284,6 +284,31 @@ def test_a_refund_ends_with_its_own_proof_only(books: Books, status: str) -> Non
     books.update("refund", mine, status=status, proof_id=books.event(payment_id, status, refund_id=mine))
 
 
+@pytest.mark.parametrize("origin", ["staff", "hospital"])
+def test_no_money_of_a_booked_bill_leaves_before_the_his_has_taken_it_back(books: Books, origin: str) -> None:
+    payment_id = books.paid()
+    mine, other = books.refund(payment_id, origin=origin), books.refund(payment_id, origin=origin)
+    with books.refused(errors.CheckViolation, "refund_his_first"):
+        books.update("refund", mine, status="sending")
+    kept = books.event(payment_id, "kept", refund_id=mine)
+    for wrong in (kept, books.event(payment_id, "reversed", refund_id=other)):
+        with books.refused(errors.ForeignKeyViolation, "refund_his_proof"):
+            books.update("refund", mine, status="sending", his_proof_id=wrong)
+    proof = books.event(payment_id, "reversed", refund_id=mine)
+    books.update("refund", mine, status="sending", his_proof_id=proof)
+    books.update("refund", books.refund(payment_id, origin=origin, replaces_id=mine), status="sending")
+
+
+def test_a_red_receipt_and_a_click_are_one_refund_each(books: Books) -> None:
+    payment_id, clerk = books.paid(), books.insert("staff", code=uuid4().hex)
+    books.refund(payment_id, red_receipt_no="H1")
+    with books.refused(errors.UniqueViolation, "refund_red_receipt_once"):
+        books.refund(payment_id, red_receipt_no="H1")
+    books.refund(payment_id, requested_by=clerk, request_key="k")
+    with books.refused(errors.UniqueViolation, "refund_requested_once"):
+        books.refund(books.paid(), requested_by=clerk, request_key="k")
+
+
 @pytest.mark.parametrize(
     "values",
     [

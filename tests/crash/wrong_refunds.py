@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-import core.refunds
 from core.errors import OutcomeUnknown, Refused
 from core.models import Payment, Refund
 from core.ports import HospitalSite, Reversal, ReverseOrder
@@ -27,15 +26,6 @@ def reversal_sent_without_asking() -> None:
 
     cast(Any, GuardedHospital).query_refund = not_asked
     cast(Any, Reversing)._sendable_at = at_once
-
-
-def money_before_the_his() -> None:
-    """A refund that staff asked for goes to the channel at once; the HIS is not asked to take its booking back."""
-
-    def never(refund: Refund) -> bool:
-        return False
-
-    cast(Any, core.refunds)._his_is_asked_first = never
 
 
 def silence_at_the_his_means_refused() -> None:
@@ -62,7 +52,6 @@ def red_receipts_not_remembered() -> None:
 
 WRONG_REFUNDS: tuple[Callable[[], None], ...] = (
     reversal_sent_without_asking,
-    money_before_the_his,
     silence_at_the_his_means_refused,
     red_receipts_not_remembered,
 )
