@@ -124,4 +124,4 @@ async def test_of_two_bills_paid_together_the_hospital_refuses_one(browser: Brow
         assert row["verdict"] == "agree"
         assert row["his"] == row["wechatpay"] == row["ours"]
         assert row["ours"] in {"¥10.00", "¥20.00"}
-        await page.locator('#books tbody [data-book="ours"]').first.get_by_text("已退").wait_for(timeout=WAIT)
+        await page.locator('#books tbody [data-book="ours"]').first.get_by_text("部分已退款").wait_for(timeout=WAIT)
