@@ -22,6 +22,7 @@ PARTS_MAX = 20
 ITEMS_MAX = 200
 REASON_LENGTH_MAX = 200
 KEY_LENGTH_MAX = 128
+GOES_BACK = frozenset({LineStatus.REVERSING, LineStatus.RETURNING, LineStatus.RETURNED, LineStatus.DISPUTED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +47,7 @@ def option_of(line: PaymentLine, said: RefundableBill | None, barred: str) -> Re
     rest = line.amount_fen - line.refunded_fen - line.paid_out_fen
     allowed, reason, his_text = rest, barred, ""
     if line.status is not LineStatus.CONFIRMED:
-        reason = reason or "not_confirmed"
+        reason = reason or why_not(line.status)
     elif said is not None:
         allowed, his_text = min(rest, said.allowed_fen), said.reason
         reason = "" if allowed else "his_refuses" if rest else "too_much"
@@ -65,6 +66,11 @@ def option_of(line: PaymentLine, said: RefundableBill | None, barred: str) -> Re
         his_text=his_text,
         items=said.items if said else (),
     )
+
+
+def why_not(status: LineStatus) -> str:
+    """Why nothing of a line that does not stand as booked can go back: it goes back already, or never was booked."""
+    return "under_way" if status in GOES_BACK else "not_confirmed"
 
 
 def part_of(line: PaymentLine, amount: Fen | None, items: Sequence[str], said: RefundableBill | None) -> RefundPart:

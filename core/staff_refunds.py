@@ -34,6 +34,7 @@ from core.refund_parts import (
     digest_of,
     option_of,
     part_of,
+    why_not,
 )
 from core.reversals import RefundPart, Reversals
 from core.states import LineStatus, PaymentStatus, RefundStatus
@@ -110,8 +111,9 @@ class StaffRefunds:
         if not {line_id for line_id, _, _ in parts} <= lines.keys():
             raise NotFound()
         chosen = [lines[line_id] for line_id, _, _ in parts]
-        if any(line.status is not LineStatus.CONFIRMED for line in chosen):
-            raise RefundNotPossible(reason="not_confirmed")
+        barring = next((line.status for line in chosen if line.status is not LineStatus.CONFIRMED), None)
+        if barring is not None:
+            raise RefundNotPossible(reason=why_not(barring))
         said = await self._check(payment, site, chosen)
         wanted = [
             part_of(lines[line_id], amount, items, said.get(lines[line_id].his_bill_id))

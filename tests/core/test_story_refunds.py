@@ -70,6 +70,11 @@ async def test_a_whole_bill_goes_back_the_his_first(house: House) -> None:
     assert (await PaymentEvent.get(id=refund.his_proof_id)).proves == "reversed"
     assert house.pay.refunds[(MCHID, refund.refund_no)].asked["reason"] == "医院退费，原路退款"
     assert await Message.filter(kind="refund_arrived").count() == 1
+    (option,) = await house.services.staff_refunds.options(clerk, payment.order_no)
+    assert (option.allowed_fen, option.reason) == (0, "under_way")
+    with pytest.raises(RefundNotPossible) as refused:
+        await request(house.services, clerk, payment, (line.id, None))
+    assert refused.value.values["reason"] == "under_way"
     assert await StaffCase.filter(status="open").count() == 0
     assert [entry.action for entry in await AuditEntry.all()] == ["refund_requested"]
     await check_books(house)

@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import CounterpartyError, Refused
 from core.money import Fen
+from core.ports import ReverseLine, ReverseOrder
 from simulators.clock import ManualClock
 from simulators.hospital import HospitalSimulator
 from simulators.hospital_books import Refusal
@@ -59,6 +60,35 @@ async def test_a_weak_his_books_twice_what_is_sent_again_while_it_is_still_booki
     await weak.hospital.confirm_payment(weak.site, order)
     weak.clock.advance(timedelta(minutes=2))
     assert weak.times_booked(number) == 2
+
+
+@pytest.mark.parametrize(("asked_between", "times"), [(False, 2), (True, 1)])
+async def test_a_weak_his_takes_back_twice_what_is_sent_twice_blindly(asked_between: bool, times: int) -> None:
+    weak = a_hospital(weak=True)
+    number, _, order = await weak.a_locked_bill()
+    await weak.hospital.confirm_payment(weak.site, order)
+    part = ReverseLine(confirm_no=order.confirm_no, his_bill_id=number, amount_fen=Fen(100))
+    reverse = ReverseOrder(refund_no="R1", order_no=order.order_no, his_patient_id=LABOURER, lines=(part,))
+    await weak.hospital.confirm_refund(weak.site, reverse)
+    if asked_between:
+        await weak.hospital.query_refund(weak.site, "R1")
+    await weak.hospital.confirm_refund(weak.site, reverse)
+    assert len(weak.simulator.books()["bills"][number]["red_receipts"]) == times
+
+
+async def test_the_window_waits_while_a_reversal_is_under_way() -> None:
+    his = a_hospital()
+    number, _, order = await his.a_locked_bill()
+    await his.hospital.confirm_payment(his.site, order)
+    part = ReverseLine(confirm_no=order.confirm_no, his_bill_id=number, amount_fen=Fen(100))
+    his.simulator.faults.script("hospital.reverses_slowly")
+    reverse = ReverseOrder(refund_no="R1", order_no=order.order_no, his_patient_id=LABOURER, lines=(part,))
+    await his.hospital.confirm_refund(his.site, reverse)
+    with pytest.raises(Refusal, match="LOCKED"):
+        his.simulator.reverse_at_window(number)
+    his.clock.advance(timedelta(minutes=2))
+    his.simulator.reverse_at_window(number)
+    assert [red["amount_fen"] for red in his.simulator.books()["bills"][number]["red_receipts"]] == [100, 3110]
 
 
 async def test_a_his_without_locks_books_without_one_and_protects_nothing() -> None:
