@@ -90,13 +90,16 @@ async def _take_back(world: World, draw: random.Random) -> None:
     money_by = draw.choice(("us_original_route", "us_original_route", "hospital_cash"))
     await world.scheduler.gate("window takes back", bill.bill_id)
     try:
-        world.his.refunds.reverse_at_window(
+        number = world.his.refunds.reverse_at_window(
             bill.bill_id, money_by=money_by, amount_fen=amount, confirm_no=booked.confirm_no
         )
     except Refusal as refusal:
         world.scheduler.counts[f"hospital refused itself: {refusal.code}"] += 1
     else:
         world.scheduler.counts[f"window took back: {money_by}"] += 1
+        for _ in range(draw.choice((0, 0, 1, 2))):  # a HIS that tells of it again, as an event of its own
+            await asyncio.sleep(draw.uniform(0, 90))
+            world.his.tell_refunded(bill, number)
 
 
 def _booked_by_phone(world: World, draw: random.Random) -> tuple[HisBill, Booked] | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, cast
-from uuid import UUID
 
 from core.errors import OutcomeUnknown, Refused
-from core.models import Payment, Refund
+from core.models import Refund
 from core.ports import HospitalSite, Reversal, ReverseOrder
-from core.red_receipts import RedReceipts
 from core.reversing import Reversing
 from hospital.guard import GuardedHospital
 
@@ -41,17 +39,7 @@ def silence_at_the_his_means_refused() -> None:
     cast(Any, GuardedHospital).confirm_refund = confirm_refund
 
 
-def red_receipts_not_remembered() -> None:
-    """The same red receipt counts as often as it is told, our own refund's too."""
-
-    async def never(self: RedReceipts, payment: Payment, number: str, event_id: UUID) -> bool:
-        return False
-
-    cast(Any, RedReceipts)._is_known = never
-
-
 WRONG_REFUNDS: tuple[Callable[[], None], ...] = (
     reversal_sent_without_asking,
     silence_at_the_his_means_refused,
-    red_receipts_not_remembered,
 )
