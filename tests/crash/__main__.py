@@ -33,6 +33,14 @@ from tests.support.postgres import a_cluster, a_migrated_database
 FAILURES_MAX = 5  # then the run stops looking for more
 SCENARIOS = {scenario.name: scenario for scenario in (DAY, TOY)}
 DEFAULT_SCENARIO = DAY.name
+PYTEST = (
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+    "--timeout=300",
+)  # we have imported much
 
 
 def main() -> int:
@@ -50,7 +58,7 @@ def main() -> int:
     if arguments.worker:
         return _work(scenario, arguments)
     if arguments.test:
-        return int(pytest.main(["-q", "-p", "no:cacheprovider", *arguments.test]))
+        return int(pytest.main([*PYTEST, *arguments.test]))
     memory = Path("/dev/shm")  # noqa: S108
     if os.access(memory, os.W_OK):
         tempfile.tempdir = str(memory)  # nothing here must outlive the run
