@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.errors import RequestError, StaffError
+from core.texts import PROBLEMS_ZH
 
 ERRORS: Mapping[str, Mapping[str, str]] = {
     "request_error": {"zh": "请求没有完成。请稍后再试。", "en": "The request was not completed. Please try again."},
@@ -124,7 +125,10 @@ def staff_error_text(error: RequestError | StaffError, language: str) -> str:
     reason = error.values.get("reason")
     sentences = ERRORS.get(f"{error.code}.{reason}") or ERRORS.get(error.code) or ERRORS["staff_error"]
     values = {"his_text": "", "field": "", "problem": "", "role": "", "status": "", "retry_after_seconds": ""}
-    return sentences[language].format(**(values | error.values)).strip()
+    values |= {name: str(value) for name, value in error.values.items()}
+    if language == "zh":
+        values["problem"] = PROBLEMS_ZH.get(values["problem"], values["problem"])
+    return sentences[language].format(**values).strip()
 
 
 CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {

@@ -238,6 +238,11 @@ PROBLEMS_ZH: Mapping[str, str] = {
     "this is not JSON": "内容不是JSON",
     "must be application/json": "应为application/json",
     "is malformed": "格式不对",
+    "not a place in this list": "翻页位置不正确",
+    "is somebody's already": "已有人使用",
+    "is missing: the document must show it": "没有填写，凭证上应有这一项",
+    "is no amount that can have been moved": "不是可能的金额",
+    "needs its time zone": "时间要写明时区",
 }
 """What is said in English where a request is checked, in the patient's words."""
 
