@@ -1,0 +1,81 @@
+"""The flows through which every fault is led. A new one is an entry of FLOWS and a file in tests/faults/ends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+
+from core.consents import ConsentKind
+from core.paper import PaperStage
+from tests.faults.stage import Stage
+from tests.support.house import ELDER, MCHID
+
+Flow = Callable[[Stage], Awaitable[None]]
+
+
+async def single(stage: Stage) -> None:
+    """One bill, paid on the phone."""
+    await stage.pay(stage.bill())
+    await stage.rest()
+
+
+async def merged(stage: Stage) -> None:
+    """Two bills of a visit in one payment; the HIS books each by itself."""
+    await stage.pay(stage.bill(), stage.bill(total_fen=1200))
+    await stage.rest()
+
+
+async def paper(stage: Stage) -> None:
+    """Somebody who has bound nobody scans the paper, shows that he may, and pays."""
+    papers, payer, bill = stage.house.services.papers, stage.stranger, stage.bill()
+    (site,) = await stage.house.services.institutions.sites(stage.house.institution_id)
+    read = await papers.read(await papers.link(site, bill))
+    person = stage.house.his.patients[ELDER]
+    view = await stage.again(lambda: papers.look(read, payer))
+    if view is not None and view.stage is PaperStage.CONSENT:
+        await stage.house.services.consents.give(payer, ConsentKind.PERSONAL, version="1", way="h5")
+    patient_id = await stage.again(lambda: papers.prove(read, payer, person.phones[0][-4:]))
+    if patient_id is not None:
+        await stage.pay(bill, payer=payer, patient_id=patient_id)
+    await stage.rest()
+
+
+async def cancel(stage: Stage) -> None:
+    """The payer closes the pay sheet instead of paying."""
+    if await stage.open_sheet(stage.bill()) is not None and stage.started is not None:
+        order_no = stage.started.order_no
+        cancelled = stage.house.services.payments.cancel
+        await stage.again(lambda: cancelled(stage.payer.id, stage.house.institution_id, order_no))
+    await stage.rest()
+
+
+async def late(stage: Stage) -> None:
+    """The payment is closed, and the channel lets it be paid all the same."""
+    if await stage.open_sheet(stage.bill()) is not None and stage.started is not None:
+        await stage.rest(within=timedelta(minutes=40))
+        _revive(stage, stage.started.order_no)
+        await stage.moment("paid")
+    await stage.rest()
+
+
+async def returned(stage: Stage) -> None:
+    """The doctor takes the prescription back while it is being paid: the money goes back by itself."""
+    bill = stage.bill()
+    await stage.pay(bill)
+    if not stage.house.his.bills[bill].booked and not stage.house.his.bills[bill].cancelled:
+        stage.house.his.cancel(bill, force=True)
+    await stage.rest()
+
+
+def _revive(stage: Stage, order_no: str) -> None:
+    """The channel lets a closed order be paid, whatever its documents say."""
+    order = stage.house.pay.orders.get((MCHID, order_no))
+    if order is None or order.paid_at is not None:
+        return
+    order.closed_at = None
+    reference = stage.house.pay.references[order.current_reference]
+    reference.valid_until = max(reference.valid_until, stage.house.clock.now() + timedelta(minutes=1))
+    stage.house.pay.pay(order_no)
+
+
+FLOWS: Mapping[str, Flow] = {flow.__name__: flow for flow in (single, merged, paper, cancel, late, returned)}
