@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
-PROCESSES ?= 2
+PROCESSES ?= 3
 WITH_SQL := $(addprefix tests/core/test_,database_refuses.py due.py transactions.py states.py plain_rows.py isolation.py \
 	story.py story_ends.py story_refunds.py races.py refund_races.py ledger.py invariants.py case_work.py adopting.py) \
 	$(addprefix tests/runtime/test_,schema_check.py postgres_engine.py embedded_postgres.py) \
