@@ -1,4 +1,7 @@
-"""python -m tests.faults --record FLOW … writes how flows end now; read the difference before you keep it."""
+"""python -m tests.faults --walk takes every fault through every flow.
+
+--record FLOW writes how a flow ends now: read the difference before you keep it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tests.faults.catalogue import ALL, NAMES, Act
 from tests.faults.catalogue import SIMULATED as ALL_SIMULATED
 from tests.faults.document import PATH, document
 from tests.faults.flows import FLOWS
-from tests.faults.walking import BASELINE, NONE, SAME, a_stage, plan, walk, write_listing, wrong_with
+from tests.faults.walking import BASELINE, NONE, SAME, a_stage, listed, plan, walk, walked, write_listing, wrong_with
 from tests.support.postgres import Database, a_cluster, a_migrated_database
 
 
@@ -21,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--record", nargs="*", choices=sorted(FLOWS), default=[], metavar="FLOW")
     parser.add_argument("--fault", nargs="*", default=[], help="only show how these end")
+    parser.add_argument("--walk", nargs="*", choices=sorted(FLOWS), metavar="FLOW", help="all of its faults; all flows")
     parser.add_argument("--document", action="store_true", help="write docs/faults.md")
     arguments = parser.parse_args()
     if arguments.document:
@@ -30,7 +34,20 @@ def main() -> int:
         for flow in arguments.record:
             with a_migrated_database(cluster) as database:
                 asyncio.run(_record(database, flow, arguments.fault))
-    return 0
+        wrong = []
+        for flow in [] if arguments.walk is None else arguments.walk or FLOWS:
+            with a_migrated_database(cluster) as database:
+                wrong += asyncio.run(_walk(database, flow))
+    print("\n".join(wrong))
+    return bool(wrong)
+
+
+async def _walk(database: Database, flow: str) -> list[str]:
+    began, listing = time.process_time(), listed(flow)
+    async with open_database(database.app_dsn), a_stage(database) as stage:
+        wrong = [each async for each in walked(stage, flow, plan(listing), listing)]
+    print(f"{flow}: {len(listing) - 1} faults, {len(wrong)} wrong, {time.process_time() - began:.0f} s", flush=True)
+    return wrong
 
 
 async def _record(database: Database, flow: str, only: list[str]) -> None:

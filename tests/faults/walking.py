@@ -190,6 +190,17 @@ async def _off(stage: Stage) -> set[str]:
 # ---------------------------------------------------------------- the listing
 
 
+async def walked(
+    stage: Stage, flow: str, groups: Sequence[Sequence[Fault | Act]], listing: Mapping[str, str]
+) -> AsyncIterator[str]:
+    """What does not end as listed, after the flow itself without any fault."""
+    if (end := await walk(stage, flow, [])) != listing[BASELINE]:
+        yield f"{flow} without a fault ends as {end}"
+    for group in groups:
+        for wrong in wrong_with(stage, group, await walk(stage, flow, group), listing):
+            yield wrong
+
+
 def plan(listing: Mapping[str, str]) -> list[list[Fault | Act]]:
     """Which faults are led through a flow together: all that must not touch it, and each other one by itself.
 

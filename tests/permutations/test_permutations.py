@@ -14,7 +14,7 @@ from tests.permutations import applying, folding
 from tests.support.postgres import Database
 
 FOLDED = 4000
-APPLIED = 300
+APPLIED = 60
 
 
 def test_whatever_arrives_in_whatever_order_folds_into_the_same_facts() -> None:

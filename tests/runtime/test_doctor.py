@@ -261,8 +261,8 @@ async def test_overdue_work_and_open_cases_are_warnings(deployment: Deployment) 
     his, pay = simulators(Now())
     await furnish(deployment, his=his, his_url="http://127.0.0.1:1", pay=pay, pay_url="http://127.0.0.1:1")
     await deployment.as_owner(
-        "INSERT INTO staff_case (id, institution_id, kind, subject, details, status, opened_at, closed_reason)"
-        " SELECT gen_random_uuid(), id, 'unknown_order', 'x', '{}', 'open', now(), '' FROM institution",
+        "INSERT INTO staff_case (id, institution_id, kind, subject, details, status, opened_at, closed_reason, note)"
+        " SELECT gen_random_uuid(), id, 'unknown_order', 'x', '{}', 'open', now(), '', '' FROM institution",
         "INSERT INTO inbound (id, institution_id, source, account_id, digest, kind, content_enc, status, received_at,"
         " due_at, attempts, holder) SELECT gen_random_uuid(), id, 'wechatpay', gen_random_uuid(), 'd', 'trade', '',"
         " 'received', now(), now() - interval '1 hour', 0, '' FROM institution",

@@ -125,13 +125,11 @@ def axe_source() -> str:
     return AXE.read_text()
 
 
-async def findings(frame: Frame | Page, *, rules: bool = True) -> list[str]:
-    """What is wrong with the page as it stands; empty is good. `rules` false: places on the screen alone."""
-    found: list[Any] = []
-    if rules:
-        if not await frame.evaluate("() => 'axe' in window"):
-            await frame.evaluate(axe_source())
-        found += await frame.evaluate(AXE_FINDINGS)
+async def findings(frame: Frame | Page) -> list[str]:
+    """What is wrong with the page as it stands; empty is good."""
+    if not await frame.evaluate("() => 'axe' in window"):
+        await frame.evaluate(axe_source())
+    found: list[Any] = await frame.evaluate(AXE_FINDINGS)
     found += await frame.evaluate(GEOMETRY_FINDINGS, {"size": "", "touch": TOUCH_PIXELS_MIN})
     twice = await frame.evaluate(GEOMETRY_FINDINGS, {"size": TWICE, "touch": 0})
     return [*map(str, found), *(f"at twice the text size: {each}" for each in twice)]
