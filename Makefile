@@ -11,7 +11,7 @@ WITH_SQL := $(addprefix tests/core/test_,database_refuses.py due.py transactions
 	$(addprefix tests/runtime/test_,schema_check.py postgres_engine.py embedded_postgres.py) \
 	tests/miniprogram_api/test_stories.py
 CRASH_SEEDS ?= 200
-KILLS_SEEDS ?= 12
+KILLS_SEEDS ?= 6
 AGAIN ?=
 SEED ?=
 SEEDS ?=
@@ -33,7 +33,7 @@ run:  ## the whole hospital on this computer, one page to play with; LAN=1 lets 
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh run
 	$(BIN)/zhenfu sandbox$(if $(LAN), --lan $(LAN))
 
-test:  ## everything that must hold: check, all tests, the domain's on PostgreSQL 15 too, 200 bad days, 12 with kill -9
+test:  ## everything that must hold: check, all tests, the domain's on PostgreSQL 15 too, 200 bad days, 6 with kill -9
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh test
 	@$(MAKE) --no-print-directory check
 	$(PYTEST)

@@ -210,17 +210,20 @@ class Starting:
             account = await self.institutions.merchant(ended.institution_id, ended.merchant_account_id)
             until = self.payments.absent_from(ended, self.outside.channels[account.channel])
             raise PaymentOpenElsewhere(until=f"{shanghai(until + timedelta(minutes=1)):%H:%M}")
-        # The patient goes on knowingly: the claim and what the HIS holds for it are given up. Should both be paid,
-        # the one that is booked second is surplus, or refused by the HIS, and returned by itself.
-        locks = scoped(other.institution_id).of(HisLock).filter(payment_id=other.id)
+        # The patient goes on knowingly: the claim on these bills and what the HIS holds for them are given up, not
+        # those on the other bills of that attempt. Should both be paid, the one that is booked second is surplus, or
+        # refused by the HIS, and returned by itself.
+        scope = scoped(other.institution_id)
+        taken = [
+            line
+            for line in await scope.find(PaymentLine, payment_id=other.id, claims_bill=True)
+            if (line.branch, line.his_bill_id) in wanted.bills
+        ]
+        locks = scope.of(HisLock).filter(payment_id=other.id, confirm_no__in=[line.confirm_no for line in taken])
         await locks.filter(status=LockStatus.HELD).update(status=LockStatus.RELEASING, due_at=self.outside.clock.now())
         await self.payments.free_locks(locks)
-        await (
-            scoped(other.institution_id)
-            .of(PaymentLine)
-            .filter(payment_id=other.id, claims_bill=True)
-            .update(claims_bill=False)
-        )
+        for line in taken:
+            await scope.change(PaymentLine, {"id": line.id}, claims_bill=False)
 
     async def _create_rows(
         self, wanted: StartPayment, bills: Sequence[Bill], site: HospitalSite, method: PaymentMethod

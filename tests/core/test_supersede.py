@@ -134,6 +134,8 @@ async def test_going_on_although_the_other_set_is_open_gives_back_what_is_paid_t
     assert told.value.values["until"]
     house.faults.script("wechatpay.answer_lost", key=first.order_no, times=6)
     second = await family.start(family.second, two, three, despite_open=True)
+    with pytest.raises(PaymentOpenElsewhere):  # who goes on takes over no more than he was asked about
+        await family.start(family.second, one)
     house.faults.clear()
     assert house.pay_sheet(second) == "paid"
     await house.settle(within=timedelta(seconds=20))
