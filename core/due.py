@@ -110,6 +110,18 @@ async def give_back(
     )
 
 
+async def after_silence(table: str, due: DueRow, *, now: datetime, opens_at: datetime | None) -> None:
+    """Ask again later; while the counterparty's breaker is open or it is in maintenance, not before that ends."""
+    await give_back(
+        table,
+        due.id,
+        due.institution_id,
+        holder=due.holder,
+        due_at=max(opens_at or now, now + backoff(due.attempts)),
+        counted=opens_at is None,
+    )
+
+
 async def begin_send(
     table: str,
     row_id: UUID,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from core.cases import Cases
-from core.due import DueRow, backoff, give_back
+from core.due import DueRow, after_silence, backoff, give_back
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.institutions import Institutions
 from core.models import HisLock, Payment
@@ -114,15 +114,7 @@ class Locks:
             else:
                 await self._end(lock, lock.status)
         except (NotReached, OutcomeUnknown):
-            opens_at = hospital.opens_at(site)
-            await give_back(
-                "his_lock",
-                due.id,
-                due.institution_id,
-                holder=due.holder,
-                due_at=max(opens_at or now, now + backoff(due.attempts)),
-                counted=opens_at is None,
-            )
+            await after_silence("his_lock", due, now=now, opens_at=hospital.opens_at(site))
         except Refused:
             # Releasing what has been booked is refused: the confirmation decides, the lock is used up.
             await self._later(due, now + backoff(due.attempts))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from core.applying import Applier
 from core.cases import Cases
-from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
+from core.due import DueRow, after_silence, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.his_evidence import kept_evidence, reversal_evidence
 from core.institutions import Institutions
@@ -130,17 +130,9 @@ class Reversing:
         await self._later(due, self.outside.clock.now() + backoff(due.attempts))
 
     async def _after_silence(self, due: DueRow, site: HospitalSite) -> None:
-        """Ask again later; while the HIS's breaker is open or it is in maintenance, not before that ends."""
         now = self.outside.clock.now()
         opens_at = self.outside.hospitals[site.adapter].opens_at(site)
-        await give_back(
-            "refund",
-            due.id,
-            due.institution_id,
-            holder=due.holder,
-            due_at=max(opens_at or now, now + backoff(due.attempts)),
-            counted=opens_at is None,
-        )
+        await after_silence("refund", due, now=now, opens_at=opens_at)
 
     async def _later(self, due: DueRow, when: datetime) -> None:
         await give_back("refund", due.id, due.institution_id, holder=due.holder, due_at=when)

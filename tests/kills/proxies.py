@@ -7,6 +7,7 @@ Real sockets on both sides. A proxy knows where a message begins and ends and wh
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,7 +61,7 @@ class _End(asyncio.Protocol):
         (self._session.client_lost if self._of_client else self._session.server_lost)()
 
 
-class Session:
+class Session(ABC):
     """One connection and the one behind it."""
 
     def __init__(self, proxy: Proxy) -> None:
@@ -139,20 +140,20 @@ class Session:
 
     # --- what passes ---
 
-    def asked(self, data: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def asked(self, data: bytes) -> None: ...
 
-    def answered(self, data: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def answered(self, data: bytes) -> None: ...
 
+    @abstractmethod
     def busy(self) -> bool:
         """The program has asked and waits."""
-        raise NotImplementedError
 
-    def settled(self) -> None:
+    def settled(self) -> None:  # noqa: B027  # not every protocol has something to do then
         """The program has its answer after all."""
 
-    def one_answered(self) -> None:
+    def one_answered(self) -> None:  # noqa: B027
         """The program has the answer that was held, and the connection goes on."""
 
     # --- holding ---
@@ -327,10 +328,10 @@ class HttpSession(Session):
     def busy(self) -> bool:
         return bool(self._pending)
 
-    def settled(self) -> None:
+    def settled(self) -> None:  # noqa: B027  # not every protocol has something to do then
         self._pending.clear()
 
-    def one_answered(self) -> None:
+    def one_answered(self) -> None:  # noqa: B027
         if self._pending:
             self._pending.popleft()
 
