@@ -328,10 +328,10 @@ class HttpSession(Session):
     def busy(self) -> bool:
         return bool(self._pending)
 
-    def settled(self) -> None:  # noqa: B027  # not every protocol has something to do then
+    def settled(self) -> None:  # not every protocol has something to do then
         self._pending.clear()
 
-    def one_answered(self) -> None:  # noqa: B027
+    def one_answered(self) -> None:
         if self._pending:
             self._pending.popleft()
 
