@@ -29,6 +29,8 @@ class Account(StrEnum):
     HIS_CONFIRMED = "his_confirmed"
     REFUND_PAYABLE = "refund_payable"
     EXTERNAL_REFUND = "external_refund"
+    HOSPITAL_CASH = "hospital_cash"
+    HOSPITAL_OTHER = "hospital_other"
     HIS_DISPUTE = "his_dispute"
 
 
@@ -42,8 +44,15 @@ class TransferKind(StrEnum):
     RETURN_DECIDED = "return_decided"
     REFUNDED = "refunded"
     EXTERNAL_REFUND = "external_refund"
+    REFUNDED_EXTERNALLY = "refunded_externally"
+    PAID_OUT = "paid_out"
+    PAID_OUT_EXTERNALLY = "paid_out_externally"
     DISPUTED = "disputed"
+    DISPUTE_ENDED = "dispute_ended"
 
+
+GAVE_BACK = frozenset({TransferKind.REFUNDED, TransferKind.REFUNDED_EXTERNALLY})
+"""What `refunded_fen` of a payment adds up."""
 
 LEDGER_KEY = "ledger"
 """The purpose for which chains and seals derive their key: an auditor can be given it alone."""

@@ -134,10 +134,12 @@ LINE_TRANSITIONS = _table(
     reversing: returning confirmed
     returning: returned disputed
     returned: disputed
+    disputed: returning
     """,
     LineStatus,
 )
-"""`void → waiting` is the late success: money arrived for a payment that had ended."""
+"""`void → waiting` is the late success: money arrived for a payment that had ended. `disputed → returning` is the
+end of a dispute: the HIS has taken back what it should not have booked."""
 
 REFUND_TRANSITIONS = _table(
     """

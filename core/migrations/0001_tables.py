@@ -708,6 +708,7 @@ class Migration(migrations.Migration):
                 ),
                 ("proof_id", fields.UUIDField(null=True)),
                 ("amount_fen", fields.BigIntField()),
+                ("external_fen", fields.BigIntField(default=0)),
                 ("replaces_id", fields.UUIDField(null=True)),
                 ("reason", fields.TextField(default="", unique=False)),
                 ("request_key", fields.CharField(default="", max_length=128)),

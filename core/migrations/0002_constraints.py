@@ -93,7 +93,8 @@ STATES = {
         "waiting",
         "waiting>void waiting>held waiting>surplus waiting>confirming void>waiting held>confirming held>returning"
         " confirming>confirmed confirming>rejected surplus>returning rejected>returning confirmed>reversing"
-        " reversing>returning reversing>confirmed returning>returned returning>disputed returned>disputed",
+        " reversing>returning reversing>confirmed returning>returned returning>disputed returned>disputed"
+        " disputed>returning",
     ),
     "confirmation": ("open", "open>confirmed open>rejected"),
     "his_lock": (
@@ -260,6 +261,9 @@ MONEY = [
     "ALTER TABLE payment_line ADD CONSTRAINT payment_line_back_within_amount"
     " CHECK (refunded_fen >= 0 AND paid_out_fen >= 0 AND refunded_fen + paid_out_fen <= amount_fen)",
     "ALTER TABLE refund ADD CONSTRAINT refund_amount CHECK (amount_fen > 0)",
+    # What others have given back whole is not sent any more: it has arrived.
+    "ALTER TABLE refund ADD CONSTRAINT refund_external CHECK (external_fen >= 0 AND external_fen <= amount_fen"
+    " AND (external_fen < amount_fen OR status = 'refunded'))",
     "ALTER TABLE refund ADD CONSTRAINT refund_replaced_once UNIQUE (replaces_id)",
     "ALTER TABLE refund_line ADD CONSTRAINT refund_line_amount CHECK (amount_fen >= 0)",
     "ALTER TABLE refund_line ADD CONSTRAINT refund_line_once UNIQUE (refund_id, line_id)",

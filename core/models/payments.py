@@ -18,6 +18,7 @@ from core.models.fields import (
     id_field,
     status_field,
 )
+from core.money import Fen
 from core.states import ConfirmationStatus, LineStatus, LockStatus, PaymentStatus, RefundStatus
 
 
@@ -39,7 +40,7 @@ class Payment(DueMixin):
     paid_fen = fen_field()
     refunded_fen = fen_field()
     refund_reserved_fen = fen_field()
-    external_refunded_fen = fen_field()  # given back in the channel's console, not by us
+    external_refunded_fen = fen_field()  # given back in the channel's console, and counted towards nothing yet
     status = status_field(PaymentStatus, default=PaymentStatus.CREATED)
     proof_id: UUID | None = fields.UUIDField(null=True)
     expires_at = fields.DatetimeField(null=True)
@@ -178,6 +179,7 @@ class Refund(DueMixin):
     status = status_field(RefundStatus, default=RefundStatus.REQUESTED)
     proof_id: UUID | None = fields.UUIDField(null=True)
     amount_fen = fen_field(default=None)
+    external_fen = fen_field()  # of it, what others have given back in the channel's console
     replaces_id: UUID | None = fields.UUIDField(null=True)
     reason = fields.TextField(default="")
     request_key = fields.CharField(max_length=128, default="")  # one click of whoever requested it
@@ -192,6 +194,11 @@ class Refund(DueMixin):
 
     class Meta:
         table = "refund"
+
+    @property
+    def own_fen(self) -> Fen:
+        """What we ourselves give back under this number."""
+        return Fen(self.amount_fen - self.external_fen)
 
 
 class RefundLine(Model):
