@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +20,7 @@ from core.states import ProofKind
 from miniprogram_api.app import build_app
 from runtime.database import configuration
 from tests.miniprogram_api.web import BROWSER, H5_METHOD, Page, Web, paper_of
-from tests.support.chromium import PHONE
+from tests.support.chromium import PHONE, SCREENSHOTS
 from tests.support.fakes import Held, held
 from tests.support.house import LABOURER, PUBLIC_URL, House
 from tests.support.page_checks import LOOKS, Album, Look, findings, keyboard_findings
@@ -333,7 +332,7 @@ async def waiting(it: Gallery) -> None:
 ROOMS: tuple[Tour, ...] = (outside, papers, paying, money_back, bills, privacy, waiting)
 
 
-@pytest.mark.parametrize("look", LOOKS if os.environ.get("ZHENFU_SCREENSHOTS") else BOTH, ids=str)
+@pytest.mark.parametrize("look", LOOKS if SCREENSHOTS else BOTH, ids=str)
 async def test_every_page_can_be_used_by_everybody(postgres: EmbeddedPostgres, browser: Browser, look: Look) -> None:
     wrong: dict[str, list[str]] = {}
     for room in ROOMS:

@@ -6,11 +6,12 @@ It looks at pages from outside, in Chromium: axe-core's rules, and the places of
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.chromium import SCREENSHOTS
 
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Page
@@ -148,7 +149,7 @@ async def keyboard_findings(page: Page) -> list[str]:
 
 @dataclass(kw_only=True)
 class Album:
-    """Pictures of one story in one look, in the order in which they were taken."""
+    """Pictures of one story in one look, in the order in which they were taken, if anybody wants them."""
 
     story: str
     look: Look
@@ -156,11 +157,13 @@ class Album:
 
     @property
     def folder(self) -> Path:
-        return Path(os.environ.get("ZHENFU_SCREENSHOTS") or ROOT / ".screenshots") / self.story
+        return Path(SCREENSHOTS) / self.story
 
     async def keep(self, page: Page, step: str) -> None:
         """The whole page, however long it is."""
         self.count += 1
+        if not SCREENSHOTS:
+            return
         await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
         path = self.folder / f"{self.count:02}-{step}-{self.look}.png"
         await page.screenshot(path=path, full_page=True, animations="disabled", scale="css")
