@@ -30,7 +30,8 @@ person only shows it."""
 
 TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "integer"}
-COUNTED = ("not_signed_in", "too_many_requests", "internal_error")
+OF_THE_SERVER = ("too_many_requests", "request_timeout", "internal_error", "service_unavailable", "took_too_long")
+COUNTED = ("not_signed_in", *OF_THE_SERVER)
 OF_ROLE = (*COUNTED, "not_allowed")
 OF_ONE = (*OF_ROLE, "not_found")
 OF_BODY = ("invalid_request", "body_too_large")

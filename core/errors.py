@@ -21,7 +21,8 @@ ZhenfuError
 │   ├── TooManyRequests         a limit was reached; try later
 │   ├── HospitalUnavailable     the HIS could not be asked now
 │   ├── ChannelUnavailable      the channel could not be asked now
-│   └── PlatformUnavailable     the chat platform could not be asked now
+│   ├── PlatformUnavailable     the chat platform could not be asked now
+│   └── ServiceUnavailable      our own database was lost in the middle: done or not, asking again is safe
 ├── StaffError                  a member of staff must do something else; the sentence comes from staff_texts.py
 │   ├── NotAllowed              this member of staff may not do that
 │   ├── NeedsAnother            it takes two: somebody else must decide
@@ -180,6 +181,15 @@ class PlatformUnavailable(RequestError):
     """The chat platform could not be asked for an identity or a phone."""
 
     code = "platform_unavailable"
+
+
+class ServiceUnavailable(RequestError):
+    """The database is away, or went away in the middle; a commit whose answer was lost may have been made.
+
+    Whatever must follow is a row, and whoever repeats a request with its key finds what it has done.
+    """
+
+    code = "service_unavailable"
 
 
 class StaffError(ZhenfuError):

@@ -40,6 +40,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     "go_on": {"zh": "继续", "en": "Continue"},
     # ------------------------------------------------------------ what went wrong
     "error_title": {"zh": "没有办成", "en": "That did not work"},
+    "late_title": {"zh": "还在办理", "en": "Still working on it"},
+    "look_again": {"zh": "再看一次", "en": "Look again"},
     "missing_title": {"zh": "没有找到", "en": "Not found"},
     "form_stale_title": {"zh": "页面已过期", "en": "This page is out of date"},
     "form_stale_text": {

@@ -40,6 +40,18 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "系统出错，已记录。请刷新后核对，不要重复操作。",
         "en": "Something went wrong and has been recorded. Reload and look before you try again.",
     },
+    "service_unavailable": {
+        "zh": "系统暂时不能处理。请稍后刷新核对，再决定是否重做。",
+        "en": "This cannot be worked on right now. Reload in a moment and look before you try again.",
+    },
+    "took_too_long": {
+        "zh": "处理时间较长，还没有结果。请稍后刷新核对，不要重复操作。",
+        "en": "This takes long and has no result yet. Reload in a moment and look before you try again.",
+    },
+    "request_timeout": {
+        "zh": "请求没有发送完整，没有做任何改动。请检查网络后再试。",
+        "en": "The request did not arrive completely. Nothing was changed. Please check the connection and try again.",
+    },
     "staff_error": {"zh": "操作没有完成。", "en": "This was not done."},
     "not_allowed": {
         "zh": "您没有这项权限（{role}）。请联系系统管理员。",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import orjson
 from sanic import Blueprint, Sanic
@@ -23,6 +23,9 @@ from miniprogram_api.room import Room
 from miniprogram_api.running import Questions, Running
 
 log = logging.getLogger("zhenfu.api")
+
+Answers = Callable[[ApiRequest, Exception], Awaitable[HTTPResponse]]
+"""How a room answers what went wrong below its address."""
 
 NAME = "zhenfu"
 BODY_BYTES_MAX = 1 << 20
@@ -52,8 +55,12 @@ def build_app(
     tap_wait_seconds: float = TAP_WAIT_SECONDS,
     proxies_count: int = 0,
     more: Iterable[Blueprint] = (),
+    answers: Mapping[str, Answers] | None = None,
 ) -> App:
     """The server program's application; `more` are the blueprints of other rooms.
+
+    `answers`: who answers what no route does (an unknown address, a wrong method) below an address that is another
+    room's, in that room's shape.
 
     `session_key`: at least 32 random bytes, the same in every program. `proxies_count`: how many of our own proxies
     stand in front and add to X-Forwarded-For. The database is opened by whoever runs it.
@@ -79,6 +86,9 @@ def build_app(
 
     @app.exception(Exception)
     async def answered(request: ApiRequest, exception: Exception) -> HTTPResponse:
+        for below, answer_of_room in (answers or {}).items():
+            if request.path == below or request.path.startswith(f"{below}/"):
+                return await answer_of_room(request, exception)
         shows_page = site.shows(request.path)
         return await site.answer(request, exception) if shows_page else answer(request, exception)
 

@@ -21,6 +21,7 @@ STATUS: Mapping[str, int] = {
     "patient_not_bound": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "bill_not_payable": 409,
     "amount_changed": 409,
     "payment_open_elsewhere": 409,
@@ -39,6 +40,8 @@ STATUS: Mapping[str, int] = {
     "hospital_unavailable": 503,
     "channel_unavailable": 503,
     "platform_unavailable": 503,
+    "service_unavailable": 503,
+    "took_too_long": 503,
 }
 """Every code that this API answers with. A code never changes its meaning."""
 
@@ -47,23 +50,39 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {
     "hospital_unavailable": 30,
     "channel_unavailable": 30,
     "platform_unavailable": 5,
+    "service_unavailable": 5,
+    "took_too_long": 5,
 }
 
-_OF_THE_SERVER = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+OF_THE_SERVER: Mapping[int, str] = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "body_too_large",
+    503: "took_too_long",
+}
+"""What the web server itself says of a request: its only 503 is the end of its patience with us."""
 
 
 def answer(request: ApiRequest, exception: Exception) -> HTTPResponse:
     """Any exception as an answer. What we did not expect is logged whole and told as one sentence."""
     if isinstance(exception, RequestError):
         return _refusal(request, exception)
-    if isinstance(exception, SanicException) and exception.status_code < 500:
-        code = _OF_THE_SERVER.get(exception.status_code)
-        if code is None:
+    code = server_code(exception)
+    if code is not None and isinstance(exception, SanicException):
+        if code == "invalid_request":
             return _refusal(request, InvalidRequest(field="request", problem="is malformed"), exception.status_code)
         allowed = {name: value for name, value in exception.headers.items() if name.lower() == "allow"}
         return _sentence(request, code, allowed)
     log.error("request_failed", exc_info=exception, extra={"fields": {"request_id": request.ctx.request_id}})
     return _sentence(request, "internal_error", {})
+
+
+def server_code(exception: Exception) -> str | None:
+    """Our code for what the web server refuses by itself; None for everything else."""
+    if not isinstance(exception, SanicException):
+        return None
+    return OF_THE_SERVER.get(exception.status_code, "invalid_request" if exception.status_code < 500 else None)
 
 
 def _refusal(request: ApiRequest, error: RequestError, status: int | None = None) -> HTTPResponse:
@@ -85,5 +104,12 @@ def _refusal(request: ApiRequest, error: RequestError, status: int | None = None
 
 
 def _sentence(request: ApiRequest, code: str, headers: Mapping[str, str]) -> HTTPResponse:
-    body = {"code": code, "message": ERRORS[code][language(request)], "request_id": request.ctx.request_id}
+    body: dict[str, str | int] = {
+        "code": code,
+        "message": ERRORS[code][language(request)],
+        "request_id": request.ctx.request_id,
+    }
+    if seconds := RETRY_AFTER_SECONDS.get(code):
+        headers = {**headers, "retry-after": str(seconds)}
+        body["retry_after_seconds"] = seconds
     return reply({"error": body}, STATUS[code], headers)

@@ -262,7 +262,8 @@ SCHEMAS: dict[str, Json] = {
     "Health": record(status=one_of("ok", "database_away")),
 }
 
-SIGNED_IN = ("not_signed_in", "too_many_requests", "internal_error")
+OF_THE_SERVER = ("too_many_requests", "request_timeout", "internal_error", "service_unavailable", "took_too_long")
+SIGNED_IN = ("not_signed_in", *OF_THE_SERVER)
 OF_A_PATIENT = (*SIGNED_IN, "patient_not_bound", "not_found")
 OF_A_PAPER = ("not_found", "bill_not_payable", "hospital_unavailable")
 OF_A_BODY = ("invalid_request", "body_too_large")
@@ -519,7 +520,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="A payment channel's notice; answered in the channel's own form once it is stored",
         answers={200: None, 204: None},
         own_refusals=True,
-        errors=("not_found", "body_too_large", "too_many_requests", "internal_error"),
+        errors=("not_found", "body_too_large", *OF_THE_SERVER),
         signed_in=False,
         path_values=_TOKEN,
     ),
@@ -531,7 +532,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="An event of the HIS; answered in the HIS's own form once it is stored",
         answers={200: None},
         own_refusals=True,
-        errors=("not_found", "body_too_large", "too_many_requests", "internal_error"),
+        errors=("not_found", "body_too_large", *OF_THE_SERVER),
         signed_in=False,
         path_values=_TOKEN,
     ),
@@ -543,7 +544,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="The HIS asks for the address on a bill's paper; answered in the HIS's own form, signed",
         answers={200: None},
         own_refusals=True,
-        errors=("not_found", "body_too_large", "too_many_requests", "internal_error"),
+        errors=("not_found", "body_too_large", *OF_THE_SERVER),
         signed_in=False,
         path_values=_TOKEN,
     ),

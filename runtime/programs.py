@@ -17,6 +17,7 @@ from sanic import Blueprint, Sanic
 from tortoise import Tortoise
 
 from admin import app as staff
+from admin.errors import answer as staff_answer
 from bot.wechat import callback, files
 from core.clock import Clock, OffsetClock, SystemClock
 from core.due import DueRow
@@ -138,6 +139,7 @@ def server(settings: Settings, *, programs: int = 1, ready: Ready | None = None)
         name=SERVER_NAME,
         proxies_count=settings.proxies_count,
         more=[*chat_blueprints(wired), *staff_blueprints(settings, wired)],
+        answers={settings.staff_path: staff_answer} if settings.staff_path else {},
     )
     adopt_sanic()
     app.config.AUTO_EXTEND = False  # the extensions write into a context that is ours and frozen

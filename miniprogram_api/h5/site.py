@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sanic import Blueprint
-from sanic.exceptions import SanicException
 from sanic.response import HTTPResponse
 
 from core.errors import NotFound, NotSignedIn, RequestError
 from core.institutions import Profile
 from core.page_texts import page_text
 from core.texts import ERRORS, error_text
-from miniprogram_api.errors import STATUS
+from miniprogram_api.errors import RETRY_AFTER_SECONDS, STATUS, server_code
 from miniprogram_api.h5 import bills, binding, entrance, papers, payments, people, scanning, together
 from miniprogram_api.h5.addresses import page_of
 from miniprogram_api.h5.assets import Assets
@@ -30,6 +30,12 @@ log = logging.getLogger("zhenfu.api")
 
 STALE_STATUS = 403
 
+PROFILE_SECONDS = 1.0
+"""Whoever waits for the page of a failure has waited before; then it comes without the hospital's name."""
+
+PAGE_CODES = {"method_not_allowed": "not_found", "invalid_request": "request_error"}
+"""What the web server refuses, in a reader's words."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
@@ -42,7 +48,8 @@ class Site:
     async def answer(self, request: ApiRequest, exception: Exception) -> HTTPResponse:
         """Any exception as a page: never blank, never in a computer's words."""
         try:
-            profile = await self._profile(request)
+            async with asyncio.timeout(PROFILE_SECONDS):
+                profile = await self._profile(request)
         except NotFound as missing:
             profile, exception = None, missing
         except Exception as failure:  # what has failed once, as a database, may fail here again
@@ -52,24 +59,25 @@ class Site:
                 return await self.pages.door.begin(request, profile)
             except Exception as failure:
                 exception = failure
-        language, title = look_of(request).language, "error_title"
+        language, title, code = look_of(request).language, "error_title", ""
         match exception:
             case StaleForm():
                 title = "form_stale_title"
                 status, message = STALE_STATUS, page_text("form_stale_text", language)
             case RequestError():
-                status, message = STATUS[exception.code], error_text(exception, language)
-            case SanicException() if exception.status_code < 500:
-                code = {404: "not_found", 405: "not_found", 413: "body_too_large"}.get(
-                    exception.status_code, "request_error"
-                )
+                code, message = exception.code, error_text(exception, language)
+                status = STATUS[code]
+            case _ if (said := server_code(exception)) is not None:
+                code = PAGE_CODES.get(said, said)
                 status, message = STATUS[code], ERRORS[code][language]
             case _:
                 log.error("page_failed", exc_info=exception, extra={"fields": {"request_id": request.ctx.request_id}})
                 status, message = STATUS["internal_error"], ERRORS["internal_error"][language]
         if status == STATUS["not_found"]:
             title = "missing_title"
-        return self.pages.renderer.page(
+        elif code == "took_too_long":
+            title = "late_title"
+        response = self.pages.renderer.page(
             request,
             "error.html",
             profile=profile,
@@ -78,6 +86,9 @@ class Site:
             retry="" if profile is None and status == STATUS["not_found"] else page_of(request, profile),
             title=title,
         )
+        if seconds := RETRY_AFTER_SECONDS.get(code):
+            response.headers["retry-after"] = str(seconds)
+        return response
 
     async def _profile(self, request: ApiRequest) -> Profile | None:
         """Whose page it was to be. Raises NotFound for nobody's."""

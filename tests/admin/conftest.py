@@ -11,6 +11,7 @@ import pytest
 from sanic import Sanic
 
 from admin.app import blueprint
+from admin.errors import answer
 from core.actors import Role
 from miniprogram_api.app import build_app
 from tests.admin.desk import Desk
@@ -27,7 +28,7 @@ async def house(tortoise: object) -> House:
 
 @pytest.fixture
 async def base_url(house: House, serve: Serve) -> AsyncIterator[str]:
-    app = build_app(house.services, session_key=b"k" * 32, more=[blueprint(house.services)])
+    app = build_app(house.services, session_key=b"k" * 32, more=[blueprint(house.services)], answers={"/staff": answer})
     async with serve(app) as url:
         yield url
 

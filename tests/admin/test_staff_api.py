@@ -8,11 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import aiohttp
+import pytest
+from sanic.exceptions import ServiceUnavailable as PatienceEnded
 
 from admin.app import blueprint
 from admin.errors import STATUS
 from admin.openapi import OPERATIONS, document
 from core.actors import Role
+from core.errors import ServiceUnavailable
 from core.models import AuditEntry, Decision, PaymentEvent, StaffCase
 from core.payments import Started
 from core.staff_texts import ERRORS
@@ -297,6 +300,35 @@ async def test_what_is_malformed_too_large_or_too_often_is_refused(
     assert answer.headers["retry-after"] == "60"
     house.clock.advance(timedelta(minutes=2))
     assert (await desk.get("/me")).status == 200
+
+
+async def test_what_no_route_answers_is_answered_in_the_room_s_own_words(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    nowhere = await desk.get("/nothing")
+    assert (nowhere.status, nowhere.code) == (404, "not_found")
+    assert nowhere.body["error"]["message"] == ERRORS["not_found"]["zh"]
+    assert (await desk.get("/../nothing")).body["error"]["message"] == ERRORS["not_found"]["zh"]
+    wrong = await desk.ask("DELETE", "/me")
+    assert (wrong.status, wrong.code, wrong.headers["allow"]) == (405, "method_not_allowed", "GET")
+    assert wrong.body["error"]["message"] == ERRORS["method_not_allowed"]["zh"]
+
+
+async def test_a_lost_database_and_an_answer_that_takes_too_long_say_look_again(
+    house: House, new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await new_desk()
+    for error, code in (
+        (ServiceUnavailable(), "service_unavailable"),
+        (PatienceEnded("Response Timeout"), "took_too_long"),
+    ):
+
+        async def fails(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(type(house.services.staff), "authenticate", fails)
+        told = await desk.get("/me")
+        assert (told.status, told.code, told.headers["retry-after"]) == (503, code, "5")
+        assert told.body["error"]["message"] == ERRORS[code]["zh"]
 
 
 # ---------------------------------------------------------------- its own description

@@ -20,7 +20,7 @@ import asyncpg
 
 from bot.conversation import Conversation
 from channels.wechatpay import params as wechatpay_params
-from core.errors import RequestError
+from core.errors import RequestError, ServiceUnavailable
 from core.ids import Ids
 from core.keyring import Keyring
 from core.memory import MemoryLimiter, MemoryTokenStore
@@ -492,7 +492,8 @@ class World:
         if current_life().dead:
             return
         self.scheduler.counts[f"error in a program: {type(error).__name__}"] += 1
-        broken = isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError | ConnectionRefusedError)
+        lost = ServiceUnavailable | asyncpg.PostgresConnectionError | asyncpg.InterfaceError | ConnectionRefusedError
+        broken = isinstance(error, lost)
         if not (broken and (self.day.chaos.lose or self.day.outages)):
             self.mistakes.append(f"{where}: {error!r}")
 
@@ -547,13 +548,14 @@ class World:
         return response
 
     async def request(self, work: Callable[[Life], Awaitable[T]], *, key: str) -> T:
-        """A request to one of the servers. Raises RequestError, NeverConnected or ConnectionLost (HTTP 500 too)."""
+        """A request to one of the servers. Raises RequestError, NeverConnected or ConnectionLost (5xx of ours too)."""
         number = int(chance(self.day.seed, "server", key) * len(self.servers))
         try:
             return await self.servers[number].call(work, key=key)
-        except (NeverConnected, ConnectionLost, RequestError):
-            raise
         except Exception as error:
+            expected = isinstance(error, NeverConnected | ConnectionLost | RequestError)
+            if expected and not isinstance(error, ServiceUnavailable):
+                raise
             self.mistake("request", error)
             raise ConnectionLost("500") from error
 

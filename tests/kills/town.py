@@ -71,8 +71,11 @@ OPEN = " UNION ALL ".join(
 BROKEN = re.compile(  # what a program may say when its connections have just gone
     r"ConnectionDoesNotExistError|InterfaceError|ConnectionRefusedError|CannotConnectNowError|ConnectionResetError"
     r"|AdminShutdownError|CrashShutdownError|ConnectionError|ClientCannotConnectError|BrokenPipeError|InternalClientError"
+    r"|ServiceUnavailable"
 )
-TOO_LATE = re.compile(r"TimeoutError|QueryCanceledError")  # what it says when it has stood still for real seconds
+TOO_LATE = re.compile(  # what it says when it has stood still for real seconds
+    r"TimeoutError|QueryCanceledError|ServiceUnavailable"
+)
 ROWS = {
     "payment": "order_no, status, asked_fen, paid_fen, refunded_fen, due_at, attempts, holder",
     "payment_line": "his_bill_id, confirm_no, amount_fen, status, due_at",

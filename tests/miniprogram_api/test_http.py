@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from core.errors import NotReached
+from core.errors import NotReached, ServiceUnavailable
+from core.institutions import Institutions
+from miniprogram_api.app import build_app
 from miniprogram_api.errors import STATUS
 from miniprogram_api.limits import ASK, START
+from tests.miniprogram_api.conftest import Serve
 from tests.miniprogram_api.phone import Phone, in_both_languages
 from tests.support.house import House
 
@@ -79,6 +82,43 @@ async def test_our_own_mistake_is_told_as_a_sentence(
     assert "secret" not in json.dumps(error)
     failed = [record for record in caplog.records if record.getMessage() == "request_failed"]
     assert [record.exc_info is not None for record in failed] == [True, True]
+
+
+async def test_a_lost_database_is_told_as_come_again(
+    house: House, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any) -> None:
+        raise ServiceUnavailable()
+
+    monkeypatch.setattr(type(house.services.patients), "bound", lost)
+    error = await in_both_languages(phone, lambda: phone.get("/api/v1/patients"))
+    assert error["code"] == "service_unavailable"
+    answer = await phone.get("/api/v1/patients")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_an_answer_or_a_request_that_takes_too_long_has_our_shape(
+    house: House, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web server's own patience ends in the middle of a handler, and of a request that never comes whole."""
+
+    async def hangs(*_: Any) -> None:
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr("miniprogram_api.health.rows", hangs)
+    monkeypatch.setattr(Institutions, "profile_by_code", hangs)
+    app = build_app(house.services, session_key=b"k" * 32, name="impatient")
+    app.config.update(RESPONSE_TIMEOUT=0.2, REQUEST_TIMEOUT=0.2)
+    async with serve(app) as url:
+        late = raw(url, b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+        page = raw(url, b"GET /h/renhe/bills/P/-/7?a=b HTTP/1.1\r\nhost: x\r\naccept-language: en\r\n\r\n")
+        partly = raw(url, b"GET /api/v1/patients HTTP/1.1\r\nhost: x\r\n")
+        (status, headers, body), (shown, of_page, html), (cut, _, said) = await asyncio.gather(late, page, partly)
+    assert (status, headers["retry-after"], json.loads(body)["error"]["code"]) == (503, "5", "took_too_long")
+    assert (shown, of_page["retry-after"], of_page["content-type"]) == (503, "5", "text/html; charset=utf-8")
+    assert "Still working on it" in html.decode()
+    assert 'href="/h/renhe/bills/P/-/7?a=b">Look again' in html.decode()
+    assert (cut, json.loads(said)["error"]["code"]) == (408, "request_timeout")
 
 
 async def test_a_counterpartys_trouble_that_nobody_translated(
