@@ -217,6 +217,20 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "en": "Something went wrong on our side. If you were charged, nothing is lost: it is checked automatically and"
         " you will be told whether it was booked or returned. See the Paid list.",
     },
+    "service_unavailable": {
+        "zh": "系统暂时不能处理，请稍后再试。如已扣款，款项不会丢失：系统会自动核对，缴费成功或原路退回都会通知您。",
+        "en": "This cannot be worked on right now; please try again in a moment. If you were charged, nothing is lost:"
+        " it is checked automatically and you will be told whether it was booked or returned.",
+    },
+    "took_too_long": {
+        "zh": "处理时间较长，还没有结果，没有重复扣款。请过一会儿再看；如已扣款，款项不会丢失。",
+        "en": "This takes long and has no result yet; you are not charged twice. Please look again in a moment: if you"
+        " were charged, nothing is lost.",
+    },
+    "request_timeout": {
+        "zh": "您的请求没有发送完整，没有扣款。请检查网络后再试。",
+        "en": "Your request did not arrive completely; you were not charged. Check your connection and try again.",
+    },
     "body_too_large": {
         "zh": "提交的内容太大，没有扣款。请减少内容后再试。",
         "en": "The request is too large; you were not charged.",
