@@ -19,7 +19,8 @@ from simulators.hospital import HospitalSimulator
 from simulators.kit import create_app
 from tests.miniprogram_api.test_papers_labels import found, read, texts_of
 from tests.runtime.environment import environment, marked
-from tests.runtime.test_cli import complaint, zhenfu
+from tests.runtime.test_cli import complaint
+from tests.support.command import zhenfu
 from tests.support.postgres import Database
 from tests.support.redis import RedisServer
 from tests.support.serving import serve

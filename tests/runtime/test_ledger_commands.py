@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 
 import psycopg
 import pytest
@@ -14,20 +10,10 @@ import pytest
 from bench.ledger_data import fill
 from core.ledger import ledger_key
 from tests.runtime.environment import environment, keyring, marked
+from tests.support.command import zhenfu
 from tests.support.postgres import Database
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def zhenfu(values: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "runtime.cli", *arguments],
-        env={"PATH": os.environ["PATH"], **values},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture

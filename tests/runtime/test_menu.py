@@ -18,7 +18,8 @@ from simulators.faults import Faults
 from simulators.kit import create_app
 from simulators.wechat import WechatPlatformSimulator
 from tests.runtime.environment import environment, marked
-from tests.runtime.test_cli import complaint, zhenfu
+from tests.runtime.test_cli import complaint
+from tests.support.command import zhenfu
 from tests.support.postgres import Database
 from tests.support.redis import RedisServer
 from tests.support.serving import serve

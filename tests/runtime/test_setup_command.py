@@ -24,7 +24,8 @@ from runtime.setup_apply import apply
 from runtime.setup_file import read_file
 from simulators.wechatpay_keys import private_pem, public_pem, rsa_key
 from tests.runtime.environment import environment, key, marked
-from tests.runtime.test_cli import complaint, zhenfu
+from tests.runtime.test_cli import complaint
+from tests.support.command import zhenfu
 from tests.support.postgres import Database
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "setup-example.toml"

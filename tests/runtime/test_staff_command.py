@@ -14,7 +14,8 @@ from runtime.programs import clock_of, wire
 from runtime.settings import read_settings
 from runtime.setup import Setup
 from tests.runtime.environment import environment, marked
-from tests.runtime.test_cli import complaint, zhenfu
+from tests.runtime.test_cli import complaint
+from tests.support.command import zhenfu
 from tests.support.postgres import Database
 from tests.support.redis import RedisServer
 
