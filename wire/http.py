@@ -22,6 +22,8 @@ REFUSAL_BYTES_MAX = 64 << 10
 PART_BYTES = 64 << 10
 CONNECT_SECONDS = 5
 CONNECTIONS_MAX = 200
+CONNECTIONS_PER_HOST_MAX = 50
+"""Counterparties that hang hold no more than this each; whoever finds no place in time has not been reached."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +79,9 @@ class NoDownloads:
 class HttpClient:
     """A Transport, and Downloads, over real connections."""
 
-    def __init__(self, *, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(self, *, connections_max: int = CONNECTIONS_MAX, per_host_max: int = CONNECTIONS_PER_HOST_MAX) -> None:
         self._connections_max = connections_max
+        self._per_host_max = per_host_max
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -97,7 +100,7 @@ class HttpClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections_max),
+                connector=aiohttp.TCPConnector(limit=self._connections_max, limit_per_host=self._per_host_max),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
             )
