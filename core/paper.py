@@ -214,13 +214,15 @@ class Papers:
         if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{BARCODE_LENGTH_MAX}}}", text):
             raise InvalidRequest(field="code", problem="letters and digits only")
         here, actor = payer.institution_id, await _actor(payer)
-        await self.guesses.count(here, subject="", actor=actor, limit=GUESSES_OF_PAYER)
+        tried = self.outside.keyring.lookup(f"{NUMBERS}\n{actor}\n{text}", place="guess.tried")
+        in_all = await self.guesses.count(here, subject="", actor=actor, limit=GUESSES_OF_PAYER, tried=tried)
         for site in await self.institutions.sites(payer.institution_id):
             async with asking_hospital():
                 bill = await self.outside.hospitals[site.adapter].get_bill(site, text)
             if bill is not None:
-                await self.guesses.give_back(here, subject="", actor=actor)
-                await self.guesses.count(here, subject=NUMBERS, actor=actor, limit=NUMBERS_OF_PAYER)
+                if not in_all.is_repeated:
+                    await self.guesses.give_back(here, subject="", actor=actor)
+                await self.guesses.count(here, subject=NUMBERS, actor=actor, limit=NUMBERS_OF_PAYER, tried=tried)
                 return await self.link(site, bill.his_bill_id, origin=PaperCode.BARCODE)
         raise NotFound(reason="paper")
 

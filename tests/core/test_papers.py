@@ -746,11 +746,25 @@ async def test_right_numbers_cost_no_guess(house: House) -> None:
     bills = [house.bill() for _ in range(GUESSES_OF_PAYER.most + 2)]
     for bill in bills:
         assert await house.services.papers.by_barcode(payer, bill)
-    for _ in range(GUESSES_OF_PAYER.most):
+    for number in range(GUESSES_OF_PAYER.most):
         with pytest.raises(NotFound):
-            await house.services.papers.by_barcode(payer, "NOSUCHBILL")
+            await house.services.papers.by_barcode(payer, f"NOSUCHBILL{number}")
     with pytest.raises(FactorLocked):
         await house.services.papers.by_barcode(payer, "NOSUCHBILL")
+
+
+async def test_the_same_number_again_is_the_same_guess(house: House) -> None:
+    """Typed twice, or sent twice because the answer was slow: one of an unknown number, and one of a known one."""
+    await change_settings(house, paper_code="barcode")
+    payer, papers, bill = await a_stranger(house), house.services.papers, house.bill()
+    for _ in range(3):
+        assert await said(papers.by_barcode(payer, "NOSUCHBILL"))
+    assert (await Guess.get(subject="")).count == 1
+    assert len({await papers.by_barcode(payer, bill) for _ in range(3)}) == 1
+    counts = {guess.subject: guess.count for guess in await Guess.all()}
+    assert counts == {"": 1, "numbers": 1}
+    assert await said(papers.by_barcode(payer, "NOSUCHBILL"))  # only the last one is known
+    assert (await Guess.get(subject="")).count == 2
 
 
 async def test_a_withdrawal_while_a_paper_is_being_opened_closes_it(
