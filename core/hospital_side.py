@@ -13,14 +13,13 @@ from core.cases import Cases
 from core.evidence import Evidence
 from core.his_evidence import RED_RECEIPT
 from core.ledger import Account, TransferKind
-from core.messages import Messages
 from core.models import Confirmation, HisLock, Payment, PaymentLine
 from core.outside import Outside
 from core.payment_rows import PaymentRows
-from core.ports import MessageKind
 from core.red_receipts import RedReceipts
 from core.returning import Returning
 from core.states import HOLDS_BILL, ConfirmationStatus, LineStatus, LockStatus
+from core.telling import BEING_DECIDED, Telling
 from core.tenancy import scoped
 from core.transactions import transaction, violated
 
@@ -30,7 +29,6 @@ WAIT_FOR_HOLDER = timedelta(seconds=10)
 RETURNED_TOGETHER_WITHIN = timedelta(seconds=30)
 """What must go back waits so long for the payment's other groups, so that all of it goes back in one refund."""
 
-BEING_DECIDED = frozenset({LineStatus.WAITING, LineStatus.CONFIRMING})
 GOES_BACK = frozenset({LineStatus.REJECTED, LineStatus.SURPLUS})
 GOING_BACK = frozenset({LineStatus.RETURNING, LineStatus.RETURNED})
 REASON_LENGTH_MAX = 200
@@ -45,13 +43,14 @@ class HospitalSide:
     returning: Returning
     red_receipts: RedReceipts
     cases: Cases
-    messages: Messages
+    telling: Telling
 
     async def enter(self, payment: Payment, lines: Sequence[PaymentLine], *, now: datetime) -> None:
         """Give each group of paid, waiting lines to the HIS, unless another line holds one of its bills.
 
         Part of the caller's transaction, under the payment's lock; `lines` are all lines of the payment.
         """
+        ended: list[PaymentLine] = []
         for confirm_no, group in _groups(lines):
             if any(line.status is not LineStatus.WAITING for line in group):
                 continue
@@ -64,14 +63,21 @@ class HospitalSide:
                     due_at=now + RETURNED_TOGETHER_WITHIN,
                 )
                 await self.steps.release_locks(payment, now, confirm_no=confirm_no)
+                ended += group
             elif holders or not await self._try_confirming(payment, confirm_no, group, now):
                 await self.steps.update_lines(group, due_at=now + WAIT_FOR_HOLDER)
                 # What the HIS holds for us would keep the other one from being booked; it is locked again if needed.
                 await self.steps.release_locks(payment, now, confirm_no=confirm_no)
-        await self._return_what_is_decided(lines, now)
+        await self._ended(payment, lines, ended, now)
 
-    async def _return_what_is_decided(self, lines: Sequence[PaymentLine], now: datetime) -> None:
-        """Once no group of the payment is being decided any more, whatever must go back does so now, together."""
+    async def _ended(
+        self, payment: Payment, lines: Sequence[PaymentLine], ended: Sequence[PaymentLine], now: datetime
+    ) -> None:
+        """Groups have ended, of which the payer is told.
+
+        Once no group of the payment is being decided any more, whatever must go back does so now, together.
+        """
+        await self.telling.ended(payment, lines, ended)
         if not any(line.status in BEING_DECIDED for line in lines):
             await self.steps.update_lines([line for line in lines if line.status in GOES_BACK], due_at=now)
 
@@ -171,7 +177,7 @@ class HospitalSide:
         all_lines = await self.steps.lines(payment)
         lines = [line for line in all_lines if line.confirmation_id == confirmation.id]
         if status is ConfirmationStatus.CONFIRMED:
-            await self._confirmed(payment, confirmation, lines, evidence, event_id, now)
+            await self._confirmed(payment, confirmation, lines, evidence, event_id)
         else:
             await self.steps.update_lines(
                 lines,
@@ -182,7 +188,7 @@ class HospitalSide:
                 due_at=now + RETURNED_TOGETHER_WITHIN,
             )
             await self.steps.release_locks(payment, now, confirm_no=confirmation.confirm_no)
-        await self._return_what_is_decided(all_lines, now)
+        await self._ended(payment, all_lines, lines, now)
         await self._wake_waiting(lines, now)
 
     async def _dispute(self, payment: Payment, confirmation: Confirmation) -> None:
@@ -208,7 +214,6 @@ class HospitalSide:
         lines: Sequence[PaymentLine],
         evidence: Evidence,
         event_id: UUID,
-        now: datetime,
     ) -> None:
         receipts: dict[str, dict[str, str]] = evidence.facts.get("receipts", {})
         for line in lines:
@@ -233,17 +238,6 @@ class HospitalSide:
         held = [LockStatus.HELD, LockStatus.UNKNOWN, LockStatus.RELEASING]
         await scoped(payment.institution_id).change(
             HisLock, {"confirm_no": confirmation.confirm_no, "status": held}, status=LockStatus.CONSUMED, due_at=None
-        )
-        await self.messages.enqueue(
-            payment,
-            MessageKind.PAID,
-            dedup_key=f"paid:{confirmation.confirm_no}",
-            values={
-                "order_no": payment.order_no,
-                "amount_fen": sum(line.amount_fen for line in lines),
-                "at": (payment.paid_at or now).isoformat(),
-                "guide_text": next((line.guide_text for line in lines if line.guide_text), ""),
-            },
         )
 
 

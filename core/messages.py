@@ -18,12 +18,12 @@ from core.consents import Consents
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect, take
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.institutions import Institutions
+from core.message_texts import message_fields
 from core.models import Message, Payer, Payment
 from core.outside import Outside
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind, Messenger, OutgoingMessage, SendOutcome
 from core.states import MessageStatus
 from core.tenancy import scoped
-from core.texts import message_fields
 from core.transactions import atomically, rows
 
 log = logging.getLogger("zhenfu.messages")
@@ -70,8 +70,19 @@ class Messages:
     consents: Consents
     answers: Answers
 
-    async def enqueue(self, payment: Payment, kind: MessageKind, *, dedup_key: str, values: Mapping[str, Any]) -> None:
-        """Write a message to a payment's payer, in the caller's transaction; once per `dedup_key`."""
+    async def enqueue(
+        self,
+        payment: Payment,
+        kind: MessageKind,
+        *,
+        dedup_key: str,
+        values: Mapping[str, Any],
+        due_at: datetime | None = None,
+    ) -> None:
+        """Write a message to a payment's payer, in the caller's transaction; once per `dedup_key`.
+
+        It leaves at once, or not before `due_at`.
+        """
         await self.enqueue_for(
             payment.institution_id,
             payment.payer_id,
@@ -79,6 +90,7 @@ class Messages:
             dedup_key=dedup_key,
             values=values,
             payment_id=payment.id,
+            due_at=due_at,
         )
 
     async def enqueue_for(
@@ -91,6 +103,7 @@ class Messages:
         values: Mapping[str, Any],
         payment_id: UUID | None = None,
         after_account_id: UUID | None = None,
+        due_at: datetime | None = None,
     ) -> bool:
         """True when the message is new. `after_account_id`: that account could not deliver it, try the next way."""
         now = self.outside.clock.now()
@@ -98,7 +111,7 @@ class Messages:
             "INSERT INTO message (id, institution_id, payer_id, payment_id, kind, dedup_key, values_enc, status,"
             " due_at, attempts, holder, sends_started, sends_unreached, result_code, platform_message_id, delivery,"
             " created_at, chat_account_id) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', $8, 0, '', 0, 0, '', '', '',"
-            " $8, $9)"
+            " $9, $10)"
             " ON CONFLICT ON CONSTRAINT message_once DO NOTHING RETURNING id",
             self.outside.ids.uuid(),
             institution_id,
@@ -107,6 +120,7 @@ class Messages:
             kind.value,
             dedup_key,
             self.outside.keyring.encrypt(json.dumps(dict(values), ensure_ascii=False), place="message.values"),
+            due_at or now,
             now,
             after_account_id,
         )

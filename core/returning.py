@@ -1,8 +1,7 @@
-"""Deciding that money goes back: the refund's row, its reservation, and what the payer is told."""
+"""Deciding that money goes back: the refund's row and its reservation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,15 +9,13 @@ from uuid import UUID
 
 from core.cases import Cases
 from core.ledger import Account, TransferKind
-from core.messages import Messages
-from core.models import Payment, PaymentLine, Refund, RefundLine
+from core.models import Payment, Refund, RefundLine
 from core.money import Fen
 from core.outside import Outside
 from core.payment_rows import PaymentRows
-from core.ports import MessageKind
 from core.states import LineStatus, RefundStatus
+from core.telling import Telling
 from core.tenancy import scoped
-from core.texts import SEVERAL_REASONS
 from core.transactions import atomically, rows
 
 
@@ -27,7 +24,7 @@ class Returning:
     outside: Outside
     steps: PaymentRows
     cases: Cases
-    messages: Messages
+    telling: Telling
 
     async def return_lines(self, payment_id: UUID, institution_id: UUID, *, held_too: bool = False) -> Refund | None:
         """One refund for all lines of a payment that must go back now; None when there are none (any more).
@@ -53,7 +50,8 @@ class Returning:
             for line in back:
                 await self.steps.set_line(line, status=LineStatus.RETURNING, due_at=None)
                 await self.steps.set_line(line, status=LineStatus.RETURNED, due_at=None)
-            await self._tell_returned(payment, lines, back, amount, back[0].confirm_no, now)
+            if whole:
+                await self.telling.returned_whole(payment, lines)
             return None
         refund = await self.new_refund(payment, amount, cause=back[0].reason_code or back[0].status.value, due_at=now)
         for line in back:
@@ -80,33 +78,8 @@ class Returning:
                 payment, payment.id, TransferKind.RETURN_DECIDED, Account.HELD, Account.REFUND_PAYABLE, amount
             )
             await self.cases.settle(institution_id, ("wrong_amount",), payment.order_no)
-        await self._tell_returned(payment, lines, back, amount, refund.refund_no, now)
+            await self.telling.returned_whole(payment, lines)
         return refund
-
-    async def _tell_returned(
-        self,
-        payment: Payment,
-        lines: Sequence[PaymentLine],
-        back: Sequence[PaymentLine],
-        amount: Fen,
-        number: str,
-        now: datetime,
-    ) -> None:
-        """How many of the payment's bills go back, how much and why; which ones, the payment's page says."""
-        reasons = {line.reason_code for line in back}
-        await self.messages.enqueue(
-            payment,
-            MessageKind.REFUSED_RETURNED,
-            dedup_key=f"returned:{number}",
-            values={
-                "order_no": payment.order_no,
-                "amount_fen": amount,
-                "at": now.isoformat(),
-                "reason_code": reasons.pop() if len(reasons) == 1 else SEVERAL_REASONS,
-                "count": len(back),
-                "of": len(lines),
-            },
-        )
 
     async def new_refund(
         self, payment: Payment, amount: Fen, *, cause: str, due_at: datetime, replaces: Refund | None = None

@@ -48,6 +48,7 @@ from core.seals import Seals
 from core.staff import StaffService
 from core.staff_refunds import StaffRefunds
 from core.starting import Starting
+from core.telling import Telling
 from core.wrong_amount import WrongAmount
 
 
@@ -95,11 +96,12 @@ class Services:
         answers = Answers(outside, institutions, patients, bills)
         messages = Messages(outside, institutions, cases, consents, answers)
         steps = PaymentRows(Ledger(outside))
-        returning = Returning(outside, steps, cases, messages)
+        telling = Telling(outside, messages)
+        returning = Returning(outside, steps, cases, telling)
         reversals = Reversals(outside, steps, cases)
         external = ExternalRefunds(outside, steps, cases)
         red_receipts = RedReceipts(outside, institutions, steps, reversals, cases)
-        hospital_side = HospitalSide(outside, steps, returning, red_receipts, cases, messages)
+        hospital_side = HospitalSide(outside, steps, returning, red_receipts, cases, telling)
         applier = Applier(
             outside,
             ChannelSide(outside, steps, hospital_side, cases),

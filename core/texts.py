@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from core.clock import shanghai
 from core.errors import RequestError
 from core.money import Fen, yuan_text
-from core.ports import MessageKind
 
 LANGUAGES = ("zh", "en")
 
@@ -355,10 +353,6 @@ RETURN_REASONS: Mapping[str, Mapping[str, str]] = {
     "": {"zh": "医院没有入账", "en": "the hospital did not book it"},
 }
 
-SEVERAL_REASONS = "several"
-"""Instead of one reason, where the bills of a merged payment go back for different ones."""
-
-
 ASKING_TEXT = {"zh": "正在向医院查询…", "en": "Asking the hospital…"}
 
 VALID_TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -409,55 +403,6 @@ def time_text(moment: datetime, language: str) -> str:
     if language == "en":
         return f"{local:%Y-%m-%d %H:%M}"
     return f"{local.year}年{local.month}月{local.day}日 {local:%H:%M}"
-
-
-def message_fields(kind: MessageKind, values: Mapping[str, Any], *, language: str, hospital: str) -> dict[str, str]:
-    """The fields of a message, in our neutral names; no drug, no diagnosis, no full name."""
-    language = language if language in LANGUAGES else "zh"
-    zh = language == "zh"
-    amount = yuan_text(Fen(int(values.get("amount_fen", 0))))
-    moment = values.get("at")
-    fields = {
-        "hospital": hospital,
-        "title": BILL_TITLE[language],
-        "amount": f"¥{amount}",
-        "time": time_text(datetime.fromisoformat(str(moment)), language) if moment else "",
-        "name": str(values.get("masked_name", "")),
-        "number": str(values.get("order_no", "")),
-    }
-    if kind is MessageKind.NEW_BILL:
-        fields["status"] = "待缴费" if zh else "To pay"
-        fields["note"] = "点击查看并缴费" if zh else "Tap to view and pay"
-    elif kind is MessageKind.PAID:
-        fields["status"] = "缴费成功" if zh else "Paid"
-        fields["note"] = str(
-            values.get("guide_text") or ("请按医院指引就诊" if zh else "Please follow the hospital's signs")
-        )
-    elif kind is MessageKind.REFUSED_RETURNED:
-        fields["status"] = "医院未入账" if zh else "Not booked"
-        fields["note"] = _returned_note(values, language)
-    elif kind is MessageKind.REFUND_ARRIVED:
-        fields["status"] = "退款成功" if zh else "Refunded"
-        fields["note"] = "已退回原支付账户" if zh else "Returned to where you paid from"
-    elif kind is MessageKind.PHONE_CODE:
-        fields["code"] = str(values.get("code", ""))
-    return fields
-
-
-def _returned_note(values: Mapping[str, Any], language: str) -> str:
-    """Why money goes back: of a merged payment for how many of its bills. At most 20 characters in Chinese."""
-    code, count, of = str(values.get("reason_code", "")), int(values.get("count", 1)), int(values.get("of", 1))
-    reason = RETURN_REASONS.get(code, RETURN_REASONS[""])[language]
-    moves = values.get("amount_fen") != 0
-    if of == 1:
-        if not moves:
-            return f"{reason}，没有扣款" if language == "zh" else f"Not charged: {reason}"
-        return f"{reason}，正在原路退款" if language == "zh" else f"Refunding: {reason}"
-    if language == "zh":
-        end = "退款中" if moves else "没有扣款"
-        return f"{count}张未入账，{end}" if code == SEVERAL_REASONS else f"{count}张未入账：{reason}，{end}"
-    start = "Refunding" if moves else "Not charged"
-    return f"{start} {count} of {of} bills" + ("" if code == SEVERAL_REASONS else f": {reason}")
 
 
 REFUND_REASONS = {

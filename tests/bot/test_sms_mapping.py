@@ -23,8 +23,8 @@ from bot.sms.mapping import (
 from bot.sms.params import KINDS, PARAMS, check_account
 from bot.templates import BadTemplate
 from core.errors import ConfigurationError
+from core.message_texts import message_fields
 from core.ports import NOTICE_KINDS, ChatAccount, MessageKind, OutgoingMessage
-from core.texts import message_fields
 
 PARAMS_GIVEN = {
     "secret_id": "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE",

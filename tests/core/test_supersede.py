@@ -9,12 +9,15 @@ from uuid import UUID
 
 import pytest
 
+from core.due import begin_send, take
 from core.errors import AlreadyPaid, BillNotPayable, PaymentOpenElsewhere, StillWorking
 from core.models import HisLock, Message, Payer, Payment, PaymentLine, Refund, StaffCase
 from core.money import Fen
 from core.payments import Started
 from core.ports import MessageKind
 from core.states import LineStatus, LockStatus, PaymentStatus
+from core.telling import TOLD_TOGETHER_WITHIN, Telling
+from core.transactions import atomically
 from tests.core.test_story_ends import paid_evidence
 from tests.core.test_story_messages import poll
 from tests.support.house import House
@@ -60,6 +63,18 @@ class Family:
 
     async def statuses(self, started: Started) -> dict[str, LineStatus]:
         return {line.his_bill_id: line.status for line in await self.house.lines(started.order_no)}
+
+
+async def told(house: House, started: Started) -> list[tuple[str, int, dict[str, int]]]:
+    """What the payer was told of how the payment's bills have ended: kind, fen, and of how many bills what."""
+    payment = await house.payment(started.order_no)
+    said = []
+    for message in await Message.filter(payment_id=payment.id, dedup_key__startswith="told:").order_by("created_at"):
+        values = house.services.outside.keyring.decrypt_json(message.values_enc, place="message.values")
+        said.append(
+            (message.kind, values["amount_fen"], {n: values[n] for n in ("refused", "booked", "waiting", "of")})
+        )
+    return said
 
 
 @pytest.mark.parametrize("who", ["the same person", "a relative"])
@@ -156,7 +171,7 @@ async def test_going_on_although_the_other_set_is_open_gives_back_what_is_paid_t
     (message,) = await Message.filter(kind=MessageKind.REFUSED_RETURNED)
     values = house.services.outside.keyring.decrypt_json(message.values_enc, place="message.values")
     assert (message.payment_id, message.payer_id) == (first_payment.id, family.first.id)
-    assert (values["count"], values["of"], values["reason_code"]) == (back, 2, "paid_elsewhere")
+    assert (values["refused"], values["of"], values["reasons"]) == (back, 2, ["paid_elsewhere"])
     if back == 2:
         assert (await family.start(family.first, one)).pay is not None
 
@@ -250,7 +265,46 @@ async def test_a_group_that_is_decided_late_does_not_hold_the_others_money(house
     assert sorted(refund.amount_fen for refund in await Refund.all()) == [250, 1000]
     assert (await family.statuses(started))[three] is LineStatus.CONFIRMED
     assert (await house.payment(started.order_no)).refunded_fen == 1250
-    assert await Message.filter(kind=MessageKind.REFUSED_RETURNED).count() == 2
+    first, *later = await told(house, started)
+    # Told together within 30 seconds; what ends later has its own message, of the same payment.
+    assert first == (MessageKind.REFUSED_RETURNED, 1000, {"refused": 1, "booked": 1, "waiting": 1, "of": 3})
+    assert later == [(MessageKind.REFUSED_RETURNED, 250, {"refused": 1, "booked": 0, "waiting": 0, "of": 3})]
+
+
+async def test_a_message_that_somebody_is_sending_is_not_added_to_and_one_of_a_dead_sender_is(house: House) -> None:
+    family = await Family.of(house)
+    started = await family.start(family.first, *family.bills(1000, 250, 33))
+    payment, lines = await house.payment(started.order_no), await house.lines(started.order_no)
+    telling, begun_at = Telling(house.services.outside, house.services.messages), house.clock.now()
+
+    async def take_it(holder: str) -> None:
+        message = await Message.filter(dedup_key__startswith="told:").get()
+        lease = timedelta(seconds=10)
+        assert await take(
+            "message", message.id, house.institution_id, now=house.clock.now(), holder=holder, lease=lease
+        )
+
+    async def ends(line: PaymentLine, status: LineStatus) -> None:
+        line.status = status
+        await atomically(lambda: telling.ended(payment, lines, [line]))
+
+    one, two, three = lines
+    one.status = two.status = three.status = LineStatus.CONFIRMING
+    await ends(one, LineStatus.CONFIRMED)
+    assert (await Message.get(dedup_key=f"told:{one.confirm_no}")).due_at == begun_at + TOLD_TOGETHER_WITHIN
+    await take_it("dead")
+    house.clock.advance(timedelta(seconds=11))
+    await ends(two, LineStatus.CONFIRMED)
+    both = [(MessageKind.PAID, one.amount_fen + two.amount_fen, {"refused": 0, "booked": 2, "waiting": 1, "of": 3})]
+    assert await told(house, started) == both
+    message = await Message.get(dedup_key=f"told:{one.confirm_no}")
+    slow: dict[str, Any] = {"holder": "dead", "now": begun_at + timedelta(seconds=9), "statuses": ["queued"]}
+    assert not await begin_send("message", message.id, house.institution_id, **slow)  # he would say the old words
+    await take_it("sender")
+    await ends(three, LineStatus.REJECTED)
+    alone = (MessageKind.REFUSED_RETURNED, three.amount_fen, {"refused": 1, "booked": 0, "waiting": 0, "of": 3})
+    assert await told(house, started) == [*both, alone]
+    assert (await Message.get(dedup_key=f"told:{three.confirm_no}")).due_at == house.clock.now()
 
 
 async def test_a_refused_bill_can_be_paid_again_while_its_money_is_on_its_way_back(house: House) -> None:
@@ -280,7 +334,9 @@ async def test_a_bill_of_nothing_that_is_refused_among_others_moves_no_money(hou
     await house.settle()
     assert await family.statuses(started) == {free: LineStatus.RETURNED, dear: LineStatus.CONFIRMED}
     assert await Refund.all().count() == 0
-    assert await Message.filter(kind=MessageKind.REFUSED_RETURNED).count() == 1
+    assert await told(house, started) == [
+        (MessageKind.REFUSED_RETURNED, 0, {"refused": 1, "booked": 1, "waiting": 0, "of": 2})
+    ]
     assert await Payment.filter(refunded_fen=0).count() == 1
 
 

@@ -24,11 +24,12 @@ from core.errors import (
     RequestError,
     TooManyRequests,
 )
+from core.message_texts import message_fields
 from core.models import Payment, PaymentLine
 from core.money import Fen
 from core.ports import NOTICE_KINDS, MessageKind
 from core.states import LineStatus, PaymentStatus
-from core.texts import BILL_TITLE, ERRORS, LANGUAGES, STATUS_TEXTS, error_text, language_of, message_fields, time_text
+from core.texts import BILL_TITLE, ERRORS, LANGUAGES, STATUS_TEXTS, error_text, language_of, time_text
 from core.viewing import payment_view
 
 CORE = Path(inspect.getfile(texts)).parent
@@ -203,7 +204,7 @@ def test_a_message_says_nothing_private(kind: MessageKind, language: str) -> Non
         "at": MOMENT.isoformat(),
         "masked_name": "王*兰",
         "order_no": "P1",
-        "reason_code": "BILL_PAID",
+        "reasons": ["BILL_PAID"],
     }
     fields = message_fields(kind, values, language=language, hospital="仁和医院")
     shown = " ".join(fields.values())
@@ -236,24 +237,57 @@ def test_why_a_bill_was_returned_is_told_in_both_languages() -> None:
     for reason, entry in texts.RETURN_REASONS.items():
         for language in LANGUAGES:
             fields = message_fields(
-                MessageKind.REFUSED_RETURNED, {"reason_code": reason}, language=language, hospital="H"
+                MessageKind.REFUSED_RETURNED, {"reasons": [reason]}, language=language, hospital="H"
             )
             assert entry[language] in fields["note"]
-    unknown = message_fields(MessageKind.REFUSED_RETURNED, {"reason_code": "NEW"}, language="en", hospital="H")
+    unknown = message_fields(MessageKind.REFUSED_RETURNED, {"reasons": ["NEW"]}, language="en", hospital="H")
     assert texts.RETURN_REASONS[""]["en"] in unknown["note"]
 
 
-@pytest.mark.parametrize("code", [*texts.RETURN_REASONS, texts.SEVERAL_REASONS])
-@pytest.mark.parametrize(("count", "of", "amount_fen"), [(1, 1, 0), (1, 2, 3000), (12, 20, 3000), (2, 20, 0)])
-def test_of_a_merged_payment_is_told_how_many_bills_go_back(code: str, count: int, of: int, amount_fen: int) -> None:
-    values = {"reason_code": code, "count": count, "of": of, "amount_fen": amount_fen}
+@pytest.mark.parametrize("reasons", [*([reason] for reason in texts.RETURN_REASONS), ["BILL_PAID", "BILL_CANCELLED"]])
+@pytest.mark.parametrize("moves", [True, False])
+@pytest.mark.parametrize(
+    ("refused", "booked", "waiting", "of"),
+    [(1, 0, 0, 2), (12, 0, 0, 20), (12, 0, 8, 20), (11, 9, 0, 20), (1, 1, 18, 20)],
+)
+def test_of_a_merged_payment_is_told_how_many_bills_go_back_and_what_became_of_the_others(
+    reasons: list[str], moves: bool, refused: int, booked: int, waiting: int, of: int
+) -> None:
+    numbers = {"refused": refused, "booked": booked, "waiting": waiting, "of": of}
+    values = {"reasons": reasons, "amount_fen": 3000 * moves, **numbers}
     zh, en = (message_fields(MessageKind.REFUSED_RETURNED, values, language=each, hospital="H") for each in LANGUAGES)
     assert len(zh["note"]) <= 20  # what WeChat's templates show of a field
     assert en["note"].isascii()
-    assert ("没有扣款" in zh["note"], "Not charged" in en["note"]) == (not amount_fen, not amount_fen)
-    if of > 1:
-        assert zh["note"].startswith(f"{count}张未入账")
-        assert f"{count} of {of} bills" in en["note"]
+    assert (("没有扣款" in zh["note"]), ("Not charged" in en["note"])) == (not moves, not moves)
+    assert zh["note"].startswith(f"{refused}张")
+    assert f"{refused} of {of} bills" in en["note"] or f"{refused}, paid {booked}" in en["note"]
+    assert (f"{booked}张已缴" in zh["note"]) == bool(booked)
+    assert (zh["status"], en["status"]) == ("部分未入账", "Partly not booked")
+    if booked and waiting:
+        assert f"{waiting}张确认中" in zh["note"]
+        assert f"booking {waiting}" in en["note"]
+
+
+@pytest.mark.parametrize(
+    ("values", "zh", "en"),
+    [
+        ({}, "请按医院指引就诊", "Please follow the hospital's signs"),
+        ({"guides": ["3号窗口取药"]}, "3号窗口取药", "3号窗口取药"),
+        ({"booked": 3, "of": 3, "guides": ["3号窗口取药"]}, "3号窗口取药", "3号窗口取药"),
+        (
+            {"booked": 3, "of": 3, "guides": ["一", "二"]},
+            "3张都已缴费，点击看指引",
+            "Paid all 3 bills: tap for where to go",
+        ),
+        ({"booked": 2, "of": 3, "waiting": 1}, "2张已缴费，1张医院确认中", "Paid 2 of 3 bills, booking 1"),
+        ({"booked": 1, "of": 3, "guides": ["一"]}, "同一笔支付另1张已缴费", "Paid 1 more of 3 bills"),
+    ],
+)
+def test_what_is_booked_is_told_with_the_way_to_go_or_how_many_bills_it_is(
+    values: dict[str, Any], zh: str, en: str
+) -> None:
+    fields = [message_fields(MessageKind.PAID, values, language=each, hospital="H")["note"] for each in LANGUAGES]
+    assert fields == [zh, en]
 
 
 def test_a_moment_is_told_in_shanghai_time() -> None:

@@ -360,15 +360,19 @@ def _messages(world: World) -> Iterator[str]:
         for number, times in numbers.items():
             if times > 1:
                 yield f"{user['name']} was told {times} times about {number}"
-    for order_no, confirm_no in world.postgres.query(
-        "SELECT p.order_no, c.confirm_no FROM confirmation c JOIN payment p ON p.id = c.payment_id"
-        " WHERE c.status = 'confirmed' AND NOT EXISTS (SELECT FROM message m WHERE m.institution_id = c.institution_id"
-        " AND m.dedup_key = 'paid:' || c.confirm_no)"
+    told: Counter[tuple[str, str]] = Counter()
+    for order_no, stored in world.postgres.query(
+        "SELECT p.order_no, m.values_enc FROM message m JOIN payment p ON p.id = m.payment_id"
+        " WHERE starts_with(m.dedup_key, 'told:') AND split_part(m.dedup_key, ':', 3) = ''"  # no second ways
     ):
-        yield f"{order_no}: nobody was told that {confirm_no} is confirmed"
-    for (refund_no,) in world.postgres.query(
-        "SELECT r.refund_no FROM refund r WHERE r.replaces_id IS NULL AND r.origin = 'automatic'"
-        " AND NOT EXISTS (SELECT FROM message m WHERE m.institution_id = r.institution_id"
-        " AND m.dedup_key = 'returned:' || r.refund_no)"
-    ):
-        yield f"nobody was told about refund {refund_no}"
+        values = world.keyring.decrypt_json(stored, place="message.values")
+        told.update((order_no, confirm_no) for confirm_no in values["confirm_nos"])
+    ended = world.postgres.query(
+        "SELECT DISTINCT p.order_no, l.confirm_no FROM payment_line l JOIN payment p ON p.id = l.payment_id"
+        " WHERE p.status = 'paid' AND l.status NOT IN ('waiting', 'confirming', 'held')"
+    )
+    for order_no, confirm_no in ended:
+        if told[order_no, confirm_no] != 1:
+            yield f"{order_no}: how {confirm_no} has ended was told {told[order_no, confirm_no]} times"
+    if strangers := told.keys() - set(ended):
+        yield f"told of before their end: {sorted(strangers)}"

@@ -10,11 +10,11 @@ from itertools import combinations
 from typing import Any
 from uuid import UUID
 
+from core.message_texts import message_fields
 from core.models import Message, Payer, Payment, PaymentLine, Refund, RefundLine, StaffCase, Transfer
 from core.money import Fen
 from core.ports import MessageKind
 from core.states import LineStatus, PaymentStatus, RefundStatus
-from core.texts import message_fields
 from tests.support.house import MCHID, House
 
 UNITS = ("bill", "visit", "payment")
@@ -227,24 +227,24 @@ class MergedHouse:
     async def _check_messages(
         self, payment: Payment, trial: Trial, back: set[str], lines: Sequence[PaymentLine]
     ) -> None:
-        """One message for each group that is booked, one for all that goes back, one when the money is there."""
+        """One message for all groups, and one when money is back."""
         written = await Message.filter(payment_id=payment.id)
         kinds = Counter(message.kind for message in written)
+        main = MessageKind.REFUSED_RETURNED if back else MessageKind.PAID
         moves = bool(sum(trial.amounts[bill] for bill in back))
-        assert kinds == Counter(
-            {
-                MessageKind.PAID: len({line.confirm_no for line in lines if line.status is LineStatus.CONFIRMED}),
-                MessageKind.REFUSED_RETURNED: int(bool(back)),
-                MessageKind.REFUND_ARRIVED: int(moves),
-            }
-        )
+        assert kinds == Counter({main: 1, MessageKind.REFUND_ARRIVED: int(moves)})
         for message in written:
-            if message.kind == MessageKind.REFUSED_RETURNED:
-                values = self.house.services.outside.keyring.decrypt_json(message.values_enc, place="message.values")
-                fields = message_fields(MessageKind.REFUSED_RETURNED, values, language="en", hospital="H")
-                assert fields["amount"] == f"¥{sum(trial.amounts[bill] for bill in back) / 100:.2f}"
-                if len(trial.bills) > 1:
-                    assert f"{len(back)} of {len(trial.bills)} bills" in fields["note"]
+            if message.kind != main:
+                continue
+            values = self.house.services.outside.keyring.decrypt_json(message.values_enc, place="message.values")
+            assert Counter(values["confirm_nos"]) == Counter({line.confirm_no: 1 for line in lines})
+            assert (values["refused"], values["booked"], values["waiting"]) == (len(back), len(lines) - len(back), 0)
+            fields = message_fields(main, values, language="zh", hospital="H")
+            about = back or set(trial.bills)
+            assert fields["amount"] == f"¥{sum(trial.amounts[bill] for bill in about) / 100:.2f}"
+            if back and len(back) < len(lines):
+                assert fields["note"].startswith(f"{len(back)}张未入账")
+                assert fields["note"].endswith(f"{len(lines) - len(back)}张已缴费")
 
 
 @dataclass(frozen=True)
