@@ -27,7 +27,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from core.invariants import check_invariants
-from core.seals import BEGINNING, Contents, SealedTransfer, seal_mac
+from core.seals import Contents, SealedTransfer, member_of, seal_mac
 from core.verifying import verify_ledger
 from runtime.database import credentials_of, migrate
 from runtime.embedded_postgres import OWNER_ROLE, EmbeddedPostgres
@@ -77,6 +77,7 @@ FROM batch b, LATERAL generate_series(1, CASE WHEN kind = 'merged' THEN 2 ELSE 1
 
 MOVES_TABLE = """
 CREATE TEMP TABLE moves ON COMMIT DROP AS
+SELECT m.*, nextval('transfer_place') AS place FROM (
 SELECT payment_id, 1 AS seq, payment_id::text AS cause, 'paid' AS kind, 'channel_receivable' AS debit,
     'awaiting_his' AS credit, asked AS fen, at + interval '5.25 s' AS at FROM batch WHERE kind <> 'closed'
 UNION ALL
@@ -88,11 +89,14 @@ SELECT payment_id, 2, line_id::text, 'return_decided', 'awaiting_his', 'refund_p
 UNION ALL
 SELECT payment_id, 3, refund_id::text, 'refunded', 'refund_payable', 'channel_receivable', asked,
     at + interval '70.25 s' FROM batch WHERE kind = 'returned'
+ORDER BY at, payment_id, seq
+) m
 """
 
 TRANSFERS = """
-INSERT INTO transfer (id, institution_id, payment_id, seq, cause, kind, debit, credit, amount_fen, at, mac)
-SELECT m.id, %(institution)s, m.payment_id, m.seq, m.cause, m.kind, m.debit, m.credit, m.fen, m.at, pg_temp.mac(format(
+INSERT INTO transfer (id, institution_id, payment_id, seq, cause, kind, debit, credit, amount_fen, at, place, mac)
+SELECT m.id, %(institution)s, m.payment_id, m.seq, m.cause, m.kind, m.debit, m.credit, m.fen, m.at, m.place,
+    pg_temp.mac(format(
     '["transfer","%%s","%%s","%%s","%%s",%%s,"%%s","%%s","%%s","%%s",%%s,"%%s"]', coalesce(p.mac, ''),
     replace(m.id::text, '-', ''), replace(%(institution)s::text, '-', ''), replace(m.payment_id::text, '-', ''), m.seq,
     m.cause, m.kind, m.debit, m.credit, m.fen,
@@ -436,24 +440,25 @@ class _Filler:
 def _seal(connection: psycopg.Connection[Any], key: bytes, institution: UUID, at: datetime) -> int:
     """A seal for every minute that has transfers, after the last one that there is, as each minute makes it."""
     row = connection.execute(
-        "SELECT number, until, mac FROM seal WHERE institution_id = %s ORDER BY number DESC LIMIT 1", [institution]
+        "SELECT number, last_place, mac FROM seal WHERE institution_id = %s ORDER BY number DESC LIMIT 1",
+        [institution],
     ).fetchone()
-    number, since, previous = row or (0, BEGINNING, "")
+    number, after_place, previous = row or (0, 0, "")
     insert = (
-        "COPY seal (id, institution_id, number, since, until, transfers, balances, members, digest, previous_mac, at,"
-        " mac) FROM STDIN"
+        "COPY seal (id, institution_id, number, after_place, last_place, transfers, balances, members, digest,"
+        " previous_mac, at, mac) FROM STDIN"
     )
     sealed: list[tuple[Any, ...]] = []
-    for until, transfers in _minutes(connection, institution, since):
-        contents, row_id, number = Contents.of(transfers), uuid4(), number + 1
+    for transfers in _minutes(connection, institution, after_place):
+        contents, row_id, number, last_place = Contents.of(transfers), uuid4(), number + 1, transfers[-1].place
         mac = seal_mac(
             key,
             contents,
             row_id=row_id,
             institution_id=institution,
             number=number,
-            since=since,
-            until=until,
+            after_place=after_place,
+            last_place=last_place,
             previous_mac=previous,
             at=at,
         )
@@ -462,8 +467,8 @@ def _seal(connection: psycopg.Connection[Any], key: bytes, institution: UUID, at
                 row_id,
                 institution,
                 number,
-                since,
-                until,
+                after_place,
+                last_place,
                 contents.transfers,
                 Jsonb(dict(contents.balances)),
                 contents.members,
@@ -473,7 +478,7 @@ def _seal(connection: psycopg.Connection[Any], key: bytes, institution: UUID, at
                 mac,
             )
         )
-        since, previous = until, mac
+        after_place, previous = last_place, mac
     with connection.cursor().copy(insert) as copy:
         for values in sealed:
             copy.write_row(values)
@@ -482,30 +487,27 @@ def _seal(connection: psycopg.Connection[Any], key: bytes, institution: UUID, at
 
 
 def _minutes(
-    connection: psycopg.Connection[Any], institution: UUID, since: datetime
-) -> Iterator[tuple[datetime, list[SealedTransfer]]]:
-    """The end of each minute, and the transfers of it."""
+    connection: psycopg.Connection[Any], institution: UUID, after_place: int
+) -> Iterator[list[SealedTransfer]]:
+    """The transfers of each minute, by place."""
     minute: datetime | None = None
     found: list[SealedTransfer] = []
     with connection.cursor(name="transfers") as cursor:
         cursor.itersize = 5_000
         cursor.execute(
-            "SELECT payment_id, seq, debit, credit, amount_fen, mac, at FROM transfer"
-            " WHERE institution_id = %s AND at >= %s ORDER BY at",
-            [institution, since],
+            "SELECT payment_id, seq, place, mac, debit, credit, amount_fen, at FROM transfer"
+            " WHERE institution_id = %s AND place > %s ORDER BY place",
+            [institution, after_place],
         )
-        for *values, at in cursor:
-            until = at.replace(second=0, microsecond=0) + timedelta(minutes=1)
-            if minute is not None and until != minute:
-                yield minute, found
+        for payment_id, seq, place, mac, debit, credit, amount_fen, at in cursor:
+            started = at.replace(second=0, microsecond=0)
+            if minute is not None and started > minute:
+                yield found
                 found = []
-            minute = until
-            found.append(SealedTransfer(**dict(zip(_SEALED, values, strict=True))))
-    if minute is not None:
-        yield minute, found
-
-
-_SEALED = ("payment_id", "seq", "debit", "credit", "amount_fen", "mac")
+            minute = max(started, minute or started)
+            found.append(SealedTransfer(member_of(payment_id.hex, seq), place, mac, debit, credit, amount_fen))
+    if found:
+        yield found
 
 
 # ---------------------------------------------------------------- figures

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
 
-from core.ledger import TransferKind, transfer_mac
+from core.ledger import GAVE_BACK, TransferKind, TransferText, mac_of, transfer_text
 from core.ledger_report import Finding, Report, code_of
-from core.snapshot import ROWS_AT_ONCE
+from core.snapshot import ROWS_AT_ONCE, each_row, moment_of
 
 _CHAINS = """
 SELECT t.institution_id, t.payment_id, t.id, t.seq, t.cause, t.kind, t.debit, t.credit, t.amount_fen, t.at, t.mac,
-    p.order_no, p.paid_fen, p.refunded_fen
+    coalesce(p.order_no, ''), coalesce(p.paid_fen, 0), coalesce(p.refunded_fen, 0)
 FROM transfer t LEFT JOIN payment p ON p.institution_id = t.institution_id AND p.id = t.payment_id
 ORDER BY t.institution_id, t.payment_id, t.seq
 """
@@ -32,12 +31,11 @@ WHERE (p.paid_fen <> 0 OR p.refunded_fen <> 0) AND NOT EXISTS (
 class _Chain:
     """One payment's transfers, as far as they have been read."""
 
-    institution: str
-    institution_id: UUID
-    payment_id: UUID
-    order_no: str | None
-    paid_fen: int | None
-    refunded_fen: int | None
+    institution_id: str
+    payment_id: str
+    order_no: str  # "" when there is no such payment
+    paid_fen: str
+    refunded_fen: str
     seq: int = 0
     macs: tuple[str, ...] = ("",)  # what may stand before the next one; empty: it is not known
     paid_sum: int = 0
@@ -48,7 +46,7 @@ class _Chain:
         return self.order_no or f"payment {self.payment_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChainCheck:
     """Every transfer, in bounded memory, within the caller's snapshot."""
 
@@ -56,23 +54,11 @@ class ChainCheck:
     key: bytes
     codes: Mapping[UUID, str]
     report: Report
+    _chain: _Chain | None = field(default=None, init=False)
 
     async def read(self) -> None:
-        chain: _Chain | None = None
-        async for row in self.connection.cursor(_CHAINS, prefetch=ROWS_AT_ONCE):
-            payment_id, institution_id = row["payment_id"], row["institution_id"]
-            if chain is None or payment_id != chain.payment_id or institution_id != chain.institution_id:
-                self._end(chain)
-                chain = _Chain(
-                    institution=code_of(self.codes, institution_id),
-                    institution_id=institution_id,
-                    payment_id=payment_id,
-                    order_no=row["order_no"],
-                    paid_fen=row["paid_fen"],
-                    refunded_fen=row["refunded_fen"],
-                )
-            self._transfer(chain, row)
-        self._end(chain)
+        await each_row(self.connection, _CHAINS, self._take)
+        self._end(self._chain)
         async for row in self.connection.cursor(_EMPTIED, prefetch=ROWS_AT_ONCE):
             self.report.payments += 1
             self.report.add(
@@ -84,54 +70,65 @@ class ChainCheck:
                 )
             )
 
-    def _transfer(self, chain: _Chain, row: Mapping[str, Any]) -> None:
+    def _take(self, row: list[str]) -> None:
+        institution_id, payment_id, row_id, seq, cause, kind, debit, credit, amount, at, mac, *payment = row
+        chain = self._chain
+        if chain is None or payment_id != chain.payment_id or institution_id != chain.institution_id:
+            self._end(chain)
+            order_no, paid_fen, refunded_fen = payment
+            chain = self._chain = _Chain(
+                institution_id=institution_id,
+                payment_id=payment_id,
+                order_no=order_no,
+                paid_fen=paid_fen,
+                refunded_fen=refunded_fen,
+            )
+        written = (
+            row_id.replace("-", ""),
+            institution_id.replace("-", ""),
+            payment_id.replace("-", ""),
+            seq,
+            cause,
+            kind,
+            debit,
+            credit,
+            amount,
+            moment_of(at),
+        )
+        self._transfer(chain, int(seq), written, mac)
+        if kind == TransferKind.PAID:
+            chain.paid_sum += int(amount)
+        elif kind in GAVE_BACK:
+            chain.refunded_sum += int(amount)
+
+    def _transfer(self, chain: _Chain, seq: int, written: TransferText, stored: str) -> None:
         self.report.transfers += 1
-        seq, kind, stored = row["seq"], row["kind"], row["mac"]
         if seq != chain.seq + 1:
             missing = f"{chain.seq + 1}" if seq == chain.seq + 2 else f"{chain.seq + 1} to {seq - 1}"
             self._say(chain, None, f"transfer {missing} is missing")
             chain.macs = ()
-        made = [self._mac(row, previous) for previous in chain.macs]
-        if made and not any(hmac.compare_digest(mac, stored) for mac in made):
+        made = [mac_of(self.key, transfer_text(previous, written)) for previous in chain.macs]
+        if made and not any(hmac.compare_digest(mac.encode(), stored.encode()) for mac in made):
             self._say(chain, seq, "is not as it was written")
             chain.macs = (stored, *made)  # either its text or its mac was changed: the next one tells
         else:
             chain.macs = (stored,)
         chain.seq = seq
-        if kind == TransferKind.PAID:
-            chain.paid_sum += row["amount_fen"]
-        elif kind == TransferKind.REFUNDED:
-            chain.refunded_sum += row["amount_fen"]
-
-    def _mac(self, row: Mapping[str, Any], previous: str) -> str:
-        return transfer_mac(
-            self.key,
-            previous=previous,
-            row_id=row["id"],
-            institution_id=row["institution_id"],
-            payment_id=row["payment_id"],
-            seq=row["seq"],
-            cause=row["cause"],
-            kind=row["kind"],
-            debit=row["debit"],
-            credit=row["credit"],
-            amount_fen=row["amount_fen"],
-            at=row["at"],
-        )
 
     def _end(self, chain: _Chain | None) -> None:
         if chain is None:
             return
         self.report.payments += 1
-        if chain.order_no is None:
+        if not chain.order_no:
             self._say(chain, None, "these transfers belong to no payment")
             return
         for name, said, found in (
             ("paid_fen", chain.paid_fen, chain.paid_sum),
             ("refunded_fen", chain.refunded_fen, chain.refunded_sum),
         ):
-            if said != found:
+            if int(said) != found:
                 self._say(chain, None, f"{name} of its row is {said}, its transfers add up to {found}")
 
     def _say(self, chain: _Chain, seq: int | None, problem: str) -> None:
-        self.report.add(Finding(institution=chain.institution, place=chain.place, seq=seq, problem=problem))
+        institution = code_of(self.codes, UUID(chain.institution_id))
+        self.report.add(Finding(institution=institution, place=chain.place, seq=seq, problem=problem))

@@ -3,17 +3,21 @@
 A chain shows that a payment's transfers were changed; a seal shows that whole payments, or the last transfers of
 some, are gone. The newest seal's mac, kept outside, shows that seals themselves are gone. A quiet minute makes
 none: the next seal begins where the one before it ends, so a gap is always one.
+
+The database gives each transfer its place in the ledger, and a seal is over a run of places: no clock decides what
+is in it. Before it is made, whoever may hold a lower place and has not committed yet is waited for.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from core.ledger import ledger_key, mac_of, moment_text
@@ -21,38 +25,35 @@ from core.outside import Outside
 from core.tenancy import across_institutions
 from core.transactions import rows
 
-BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-"""Where an institution's first seal begins; the database holds it too."""
-
-SETTLED_AFTER = timedelta(minutes=2)
-"""A transfer is visible that long after its time: a transaction's statements, waits for locks and pauses are each
-bounded by seconds, and clocks of our machines differ by less."""
+SEALED_EVERY = timedelta(minutes=1)
+"""An institution gets no seal sooner after its last one, however many workers try."""
 
 TRANSFERS_MAX = 20_000
-"""A seal of several minutes ends before it holds more; a single minute is never divided."""
+"""A seal holds no more; what is left gets the next one at once."""
 
 SEALS_AT_ONCE_MAX = 200
+WRITERS_ASKED_MAX = 30
+WRITERS_ASKED_EVERY_SECONDS = 0.1
+"""Three seconds for transactions that last milliseconds; after that, the next time seals them."""
+
 MEMBER_SEQ_BYTES = 4
+MEMBER_BYTES = 16 + MEMBER_SEQ_BYTES
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SealedTransfer:
-    """A transfer, as far as a seal looks at it."""
+class SealedTransfer(NamedTuple):
+    """A transfer, as far as a seal looks at it; a tuple, as millions of them are sorted and forgotten."""
 
-    payment_id: UUID
-    seq: int
+    member: bytes
+    place: int
+    mac: str
     debit: str
     credit: str
     amount_fen: int
-    mac: str
-
-    @property
-    def member(self) -> bytes:
-        """Its place in the ledger: payment and number."""
-        return self.payment_id.bytes + self.seq.to_bytes(MEMBER_SEQ_BYTES, "big")
 
 
-MEMBER_BYTES = 16 + MEMBER_SEQ_BYTES
+def member_of(payment_id_hex: str, seq: int) -> bytes:
+    """A transfer's name: payment and number."""
+    return bytes.fromhex(payment_id_hex) + seq.to_bytes(MEMBER_SEQ_BYTES, "big", signed=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +67,13 @@ class Contents:
 
     @classmethod
     def of(cls, transfers: Iterable[SealedTransfer]) -> Self:
-        ordered = sorted(transfers, key=lambda transfer: transfer.member)
+        ordered = sorted(transfers)
         balances: Counter[str] = Counter()
         digest = hashlib.sha256()
-        for transfer in ordered:
-            balances[transfer.debit] += transfer.amount_fen
-            balances[transfer.credit] -= transfer.amount_fen
-            digest.update(transfer.member)
-            digest.update(transfer.mac.encode())
+        for member, place, mac, debit, credit, amount_fen in ordered:
+            balances[debit] += amount_fen
+            balances[credit] -= amount_fen
+            digest.update(b"%s%d:%s" % (member, place, mac.encode()))
         return cls(
             transfers=len(ordered),
             balances=dict(sorted(balances.items())),
@@ -89,29 +89,27 @@ def seal_mac(
     row_id: UUID,
     institution_id: UUID,
     number: int,
-    since: datetime,
-    until: datetime,
+    after_place: int,
+    last_place: int,
     previous_mac: str,
     at: datetime,
 ) -> str:
     """What a seal must carry."""
-    return mac_of(
-        key,
-        [
-            "seal",
-            previous_mac,
-            row_id.hex,
-            institution_id.hex,
-            number,
-            moment_text(since),
-            moment_text(until),
-            contents.transfers,
-            json.dumps(dict(contents.balances), sort_keys=True),
-            hashlib.sha256(contents.members).hexdigest(),
-            contents.digest,
-            moment_text(at),
-        ],
-    )
+    written = [
+        "seal",
+        previous_mac,
+        row_id.hex,
+        institution_id.hex,
+        number,
+        after_place,
+        last_place,
+        contents.transfers,
+        json.dumps(dict(contents.balances), sort_keys=True),
+        hashlib.sha256(contents.members).hexdigest(),
+        contents.digest,
+        moment_text(at),
+    ]
+    return mac_of(key, json.dumps(written).encode())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,95 +146,139 @@ class Seals:
     outside: Outside
 
     async def seal_due(self) -> list[Head]:
-        """Seal what is settled and not sealed yet; the heads of the seals that we made, oldest first.
+        """Seal what is committed and not sealed yet; the heads of the seals that we made, oldest first.
 
         Any number of programs may do this at once: of two seals with one number the database takes the first.
-        At most SEALS_AT_ONCE_MAX at a time; after a long pause the rest follows with the next call.
+        At most SEALS_AT_ONCE_MAX of an institution at a time; after a long pause the rest follows with the next
+        call. Nothing is sealed while a transaction that writes transfers does not end.
         """
-        settled = (self.outside.clock.now() - SETTLED_AFTER).replace(second=0, microsecond=0)
+        due = await self._due()
+        if not due or not await _written():
+            return []
         made: list[Head] = []
-        for _ in range(SEALS_AT_ONCE_MAX):
-            due = await self._due(settled)
-            if not due:
-                break
-            for row in due:
-                head = await self._seal(row, settled)
-                if head is not None:
-                    made.append(head)
+        for last in due:
+            number, after_place, mac = last["number"], last["last_place"], last["mac"]
+            for _ in range(SEALS_AT_ONCE_MAX):
+                last_place = await _end(last["id"], after_place, last["newest"])
+                number += 1
+                head = await self._seal(last["id"], last["code"], number, (after_place, last_place), mac)
+                if head is None:
+                    break  # somebody else has made it meanwhile
+                made.append(head)
+                after_place, mac = last_place, head.mac
+                if after_place == last["newest"]:
+                    break
         return made
 
-    async def _due(self, settled: datetime) -> list[dict[str, Any]]:
-        """Institutions with transfers before `settled` that no seal holds, and the last seal of each."""
+    async def _due(self) -> list[dict[str, Any]]:
+        """Institutions with transfers that no seal holds, the newest place of those, and the last seal of each."""
+        now = self.outside.clock.now()
         with across_institutions("one task seals all institutions"):
             return await rows(
                 """
-                SELECT i.id, i.code, coalesce(s.number, 0) AS number, coalesce(s.until, $2) AS until,
-                    coalesce(s.mac, '') AS mac
-                FROM institution i LEFT JOIN LATERAL (
-                    SELECT number, until, mac FROM seal WHERE institution_id = i.id ORDER BY number DESC LIMIT 1
+                SELECT i.id, i.code, coalesce(s.number, 0) AS number, coalesce(s.last_place, 0) AS last_place,
+                    coalesce(s.mac, '') AS mac, t.newest
+                FROM institution i
+                LEFT JOIN LATERAL (
+                    SELECT number, last_place, mac, at FROM seal
+                    WHERE institution_id = i.id ORDER BY number DESC LIMIT 1
                 ) s ON true
-                WHERE EXISTS (
-                    SELECT FROM transfer t
-                    WHERE t.institution_id = i.id AND t.at >= coalesce(s.until, $2) AND t.at < $1
-                )
+                CROSS JOIN LATERAL (
+                    SELECT max(place) AS newest FROM transfer
+                    WHERE institution_id = i.id AND place > coalesce(s.last_place, 0)
+                ) t
+                WHERE t.newest IS NOT NULL AND (s.at > $1 AND s.at <= $2) IS NOT TRUE
                 """,
-                settled,
-                BEGINNING,
+                now - SEALED_EVERY,
+                now,
             )
 
-    async def _seal(self, last: Mapping[str, Any], settled: datetime) -> Head | None:
-        """The seal after `last`; None when somebody else has made it meanwhile."""
-        institution_id, since = last["id"], last["until"]
-        until = await self._end(institution_id, since, settled)
+    async def _seal(
+        self, institution_id: UUID, code: str, number: int, places: tuple[int, int], previous_mac: str
+    ) -> Head | None:
+        """The seal over the places after the first one of `places` up to the second; None when there is one already."""
+        after_place, last_place = places
         found = await rows(
-            "SELECT payment_id, seq, debit, credit, amount_fen, mac FROM transfer"
-            " WHERE institution_id = $1 AND at >= $2 AND at < $3",
+            "SELECT payment_id, seq, place, mac, debit, credit, amount_fen FROM transfer"
+            " WHERE institution_id = $1 AND place > $2 AND place <= $3",
             institution_id,
-            since,
-            until,
+            after_place,
+            last_place,
         )
-        contents = Contents.of(SealedTransfer(**row) for row in found)
-        row_id, number, at = self.outside.ids.uuid(), last["number"] + 1, self.outside.clock.now()
+        contents = Contents.of(
+            SealedTransfer(
+                member=member_of(row["payment_id"].hex, row["seq"]),
+                place=row["place"],
+                mac=row["mac"],
+                debit=row["debit"],
+                credit=row["credit"],
+                amount_fen=row["amount_fen"],
+            )
+            for row in found
+        )
+        row_id, at = self.outside.ids.uuid(), self.outside.clock.now()
         mac = seal_mac(
             ledger_key(self.outside.keyring),
             contents,
             row_id=row_id,
             institution_id=institution_id,
             number=number,
-            since=since,
-            until=until,
-            previous_mac=last["mac"],
+            after_place=after_place,
+            last_place=last_place,
+            previous_mac=previous_mac,
             at=at,
         )
         made = await rows(
-            "INSERT INTO seal (id, institution_id, number, since, until, transfers, balances, members, digest,"
-            " previous_mac, at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11, $12)"
+            "INSERT INTO seal (id, institution_id, number, after_place, last_place, transfers, balances, members,"
+            " digest, previous_mac, at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11, $12)"
             " ON CONFLICT ON CONSTRAINT seal_in_turn DO NOTHING RETURNING id",
             row_id,
             institution_id,
             number,
-            since,
-            until,
+            after_place,
+            last_place,
             contents.transfers,
             json.dumps(contents.balances),
             contents.members,
             contents.digest,
-            last["mac"],
+            previous_mac,
             at,
             mac,
         )
-        return Head(institution=last["code"], number=number, mac=mac) if made else None
+        return Head(institution=code, number=number, mac=mac) if made else None
 
-    async def _end(self, institution_id: UUID, since: datetime, settled: datetime) -> datetime:
-        """`settled`, or an earlier full minute, so that the seal stays of a bearable size."""
-        beyond = await rows(
-            "SELECT at FROM transfer WHERE institution_id = $1 AND at >= $2 AND at < $3 ORDER BY at OFFSET $4 LIMIT 1",
-            institution_id,
-            since,
-            settled,
-            TRANSFERS_MAX,
-        )
-        if not beyond:
-            return settled
-        minute: datetime = beyond[0]["at"].replace(second=0, microsecond=0)
-        return minute if minute > since else minute + timedelta(minutes=1)
+
+async def _end(institution_id: UUID, after_place: int, newest: int) -> int:
+    """The last place of the seal that begins after `after_place`."""
+    found = await rows(
+        "SELECT place FROM transfer WHERE institution_id = $1 AND place > $2 AND place <= $3"
+        " ORDER BY place OFFSET $4 LIMIT 1",
+        institution_id,
+        after_place,
+        newest,
+        TRANSFERS_MAX - 1,
+    )
+    return int(found[0]["place"]) if found else newest
+
+
+_WRITERS = """
+SELECT DISTINCT virtualtransaction AS writer FROM pg_locks WHERE locktype = 'relation'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND relation = 'transfer'::regclass AND mode = 'RowExclusiveLock' AND granted
+"""
+
+
+async def _written() -> bool:
+    """Wait until every place that has been given away is committed or given up; False when that takes too long.
+
+    Who writes a transfer holds a lock on the table from before it gets its place until its transaction has ended
+    and everybody sees the row. So whoever has a place lower than one that was seen before holds the lock now, or
+    has ended.
+    """
+    waited_for = {row["writer"] for row in await rows(_WRITERS)}
+    for _ in range(WRITERS_ASKED_MAX):
+        if not waited_for:
+            return True
+        await asyncio.sleep(WRITERS_ASKED_EVERY_SECONDS)
+        waited_for &= {row["writer"] for row in await rows(_WRITERS)}
+    return not waited_for

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 
@@ -13,6 +14,8 @@ ROWS_AT_ONCE = 2_000
 """So many rows of an answer are in our memory at a time."""
 
 _SETTINGS = (
+    "TimeZone = 'UTC'",
+    "DateStyle = 'ISO'",
     "statement_timeout = 0",
     "idle_in_transaction_session_timeout = '10min'",
     "work_mem = '32MB'",
@@ -31,3 +34,27 @@ async def snapshot(connection: asyncpg.Connection, reason: str) -> AsyncIterator
             for setting in _SETTINGS:
                 await connection.execute(f"SET LOCAL {setting}")
             yield
+
+
+async def each_row(connection: asyncpg.Connection, query: str, take: Callable[[list[str]], None], *values: Any) -> None:
+    """Hand each row of `query` to `take`, its columns as the texts that COPY writes.
+
+    For millions of rows: a row costs a fifth of what a cursor's does. No column may be NULL. Of a text that holds
+    a backslash, a tab or a line's end, which nothing of ours does, `take` sees COPY's escapes. A few hundred
+    kilobytes are in our memory at a time; PostgreSQL waits meanwhile.
+    """
+    rest = b""
+
+    async def sink(data: bytes) -> None:
+        nonlocal rest
+        whole, _, rest = (rest + data).rpartition(b"\n")
+        if whole:
+            for line in whole.decode().split("\n"):
+                take(line.split("\t"))
+
+    await connection.copy_from_query(query, *values, output=sink)
+
+
+def moment_of(text: str) -> str:
+    """core.ledger.moment_text of a time that `each_row` handed over, which leaves out zeros at its end."""
+    return f"{text[:10]}T{text[11:19]}{text[19:-3] or '.':0<7}+00:00"

@@ -12,14 +12,14 @@ import asyncpg
 from core.chain_check import ChainCheck
 from core.ledger_report import Report
 from core.seal_check import SealCheck
-from core.seals import BEGINNING, Head
+from core.seals import Head
 from core.snapshot import snapshot
 
 _UNSEALED = """
 SELECT count(*) AS transfers, min(t.at) AS oldest
 FROM institution i
-LEFT JOIN LATERAL (SELECT until FROM seal WHERE institution_id = i.id ORDER BY number DESC LIMIT 1) s ON true
-JOIN transfer t ON t.institution_id = i.id AND t.at >= coalesce(s.until, $1)
+LEFT JOIN LATERAL (SELECT last_place FROM seal WHERE institution_id = i.id ORDER BY number DESC LIMIT 1) s ON true
+JOIN transfer t ON t.institution_id = i.id AND t.place > coalesce(s.last_place, 0)
 """
 
 
@@ -33,6 +33,6 @@ async def verify_ledger(connection: asyncpg.Connection, key: bytes, *, heads: Se
         codes = {row["id"]: str(row["code"]) for row in await connection.fetch("SELECT id, code FROM institution")}
         await ChainCheck(connection, key, codes, report).read()
         await SealCheck(connection, key, codes, report, heads).read()
-        row = await connection.fetchrow(_UNSEALED, BEGINNING)
+        row = await connection.fetchrow(_UNSEALED)
         report.unsealed, report.unsealed_since = int(row["transfers"]), row["oldest"]
     return report

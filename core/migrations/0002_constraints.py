@@ -283,15 +283,20 @@ LEDGER = [
     "ALTER TABLE transfer ADD CONSTRAINT transfer_follows FOREIGN KEY (institution_id, payment_id, previous_seq)"
     " REFERENCES transfer (institution_id, payment_id, seq)",
     "ALTER TABLE transfer ADD CONSTRAINT transfer_begins CHECK (seq >= 1 AND (seq = 1) = (kind = 'paid'))",
+    # In what order transfers were written, whatever the clocks say; a transaction that is undone leaves a gap.
+    "CREATE SEQUENCE transfer_place",
+    "ALTER TABLE transfer ADD COLUMN place BIGINT NOT NULL DEFAULT nextval('transfer_place')",
+    "ALTER SEQUENCE transfer_place OWNED BY transfer.place",
     # An institution's seals are 1, 2, 3 …; each begins where the one before it ends, and knows its mac.
     "ALTER TABLE seal ADD COLUMN previous_number INT"
     " GENERATED ALWAYS AS (CASE WHEN number > 1 THEN number - 1 END) STORED",
     "ALTER TABLE seal ADD CONSTRAINT seal_in_turn UNIQUE (institution_id, number)",
-    "ALTER TABLE seal ADD CONSTRAINT seal_joins UNIQUE (institution_id, number, until, mac)",
-    "ALTER TABLE seal ADD CONSTRAINT seal_follows FOREIGN KEY (institution_id, previous_number, since, previous_mac)"
-    " REFERENCES seal (institution_id, number, until, mac)",
-    "ALTER TABLE seal ADD CONSTRAINT seal_window CHECK (number >= 1 AND since < until AND transfers > 0"
-    " AND (number = 1) = (since = '2000-01-01 00:00:00+00'))",
+    "ALTER TABLE seal ADD CONSTRAINT seal_joins UNIQUE (institution_id, number, last_place, mac)",
+    "ALTER TABLE seal ADD CONSTRAINT seal_follows"
+    " FOREIGN KEY (institution_id, previous_number, after_place, previous_mac)"
+    " REFERENCES seal (institution_id, number, last_place, mac)",
+    "ALTER TABLE seal ADD CONSTRAINT seal_window CHECK (number >= 1 AND after_place < last_place AND transfers > 0"
+    " AND (number = 1) = (after_place = 0))",
 ]
 
 ONCE = [
@@ -324,7 +329,7 @@ INDEXES = [
     "CREATE INDEX his_lock_of_payment ON his_lock (payment_id)",
     "CREATE INDEX refund_of_payment ON refund (payment_id)",
     "CREATE INDEX refund_line_of_line ON refund_line (line_id)",
-    "CREATE INDEX transfer_in_time ON transfer (institution_id, at)",
+    "CREATE INDEX transfer_in_place ON transfer (institution_id, place)",
     "CREATE INDEX payer_union ON payer (institution_id, union_lookup) WHERE union_lookup <> ''",
     "CREATE INDEX his_patient_of_patient ON his_patient (patient_id)",
     "CREATE INDEX paper_grant_of_payer ON paper_grant (payer_id, ends_at)",
@@ -349,6 +354,7 @@ INDEXES = [
 GRANTS = [
     "GRANT USAGE ON SCHEMA public TO zhenfu_app",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO zhenfu_app",
+    "GRANT USAGE ON SEQUENCE transfer_place TO zhenfu_app",
     "REVOKE UPDATE, DELETE, TRUNCATE ON payment_event, transfer, seal, audit_entry FROM zhenfu_app",
     "REVOKE INSERT, UPDATE, DELETE ON deployment, tortoise_migrations FROM zhenfu_app",
     "REVOKE DELETE ON payment, payment_line, confirmation, his_lock, refund, refund_line, inbound, staff_case,"

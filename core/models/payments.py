@@ -237,13 +237,13 @@ class Transfer(Model):
 
 
 class Seal(Model):
-    """What stood in an institution's ledger for a span of time. Rows are only ever added."""
+    """What stood in an institution's ledger at a run of places. Rows are only ever added."""
 
     id = id_field()
     institution_id: UUID = fields.UUIDField()
     number = fields.IntField()
-    since = fields.DatetimeField()
-    until = fields.DatetimeField()
+    after_place: int = fields.BigIntField()
+    last_place: int = fields.BigIntField()
     transfers = fields.IntField()
     balances: dict[str, int] = fields.JSONField()
     members = fields.BinaryField()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,7 +24,6 @@ from core.states import TRANSITIONS
 from tests.support.postgres import Database
 
 NOON = datetime(2026, 5, 6, 4, 0, tzinfo=UTC)
-BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # where an institution's first seal begins
 FILL: dict[str, Any] = {
     "character varying": "",
     "text": "",
@@ -140,11 +139,11 @@ class Books:
         return self.insert("transfer", payment_id=payment_id, **{**values, **changes})
 
     def seal(self, number: int, **changes: Any) -> UUID:
-        """Of one hour, the number-th since time began."""
+        """Of ten places, the number-th of all."""
         values = {
             "number": number,
-            "since": BEGINNING + timedelta(hours=number - 1),
-            "until": BEGINNING + timedelta(hours=number),
+            "after_place": 10 * (number - 1),
+            "last_place": 10 * number,
             "previous_mac": f"mac {number - 1}",
             "mac": f"mac {number}",
         }
@@ -441,17 +440,17 @@ def test_a_payments_transfers_are_numbered_without_a_gap_and_begin_with_the_mone
 
 def test_seals_join(books: Books) -> None:
     with books.refused(errors.CheckViolation, "seal_window"):
-        books.seal(1, since=BEGINNING + timedelta(seconds=1))
+        books.seal(1, after_place=1)
     books.seal(1)
     with books.refused(errors.UniqueViolation, "seal_in_turn"):
         books.seal(1, mac="another")
-    unfitting: list[dict[str, Any]] = [{"since": BEGINNING + timedelta(minutes=59)}, {"previous_mac": "another"}]
+    unfitting: list[dict[str, Any]] = [{"after_place": 9}, {"previous_mac": "another"}]
     for changes in unfitting:
         with books.refused(errors.ForeignKeyViolation, "seal_follows"):
             books.seal(2, **changes)
     with books.refused(errors.ForeignKeyViolation, "seal_follows"):
         books.seal(3)
-    for nothing in ({"transfers": 0}, {"until": BEGINNING + timedelta(hours=1)}):
+    for nothing in ({"transfers": 0}, {"last_place": 10}):
         with books.refused(errors.CheckViolation, "seal_window"):
             books.seal(2, **nothing)
     books.seal(2)

@@ -14,7 +14,8 @@ from core import seals
 from core.ledger import Account, Ledger, TransferKind
 from core.models import Payment, Seal, Transfer
 from core.money import Fen
-from core.seals import BEGINNING, SETTLED_AFTER, Head, newest_heads
+from core.outside import Outside
+from core.seals import Head, newest_heads
 from core.transactions import transaction
 from core.verifying import verify_ledger
 from simulators.clock import ManualClock
@@ -62,6 +63,7 @@ CHANGES = {
     "credit": "'held'",
     "amount_fen": "amount_fen + 1",
     "at": "at + interval '1 microsecond'",
+    "place": "place + 100",
     "mac": "overlay(mac PLACING CASE left(mac, 1) WHEN '0' THEN '1' ELSE '0' END FROM 1)",
 }
 
@@ -151,16 +153,14 @@ async def test_an_amount_that_is_nothing_moves_nothing(books: Books) -> None:
 
 async def test_seals_join_and_quiet_minutes_make_none(books: Books) -> None:
     await books.paid()
-    assert await books.seal(timedelta(seconds=50)) == []  # not settled yet
-    (first,) = await books.seal()
+    (first,) = await books.seal(timedelta(0))
     assert await books.seal() == await books.seal(timedelta(hours=3)) == []
     await books.paid()
     (second,) = await books.seal(timedelta(hours=9))
     one, two = await Seal.all().order_by("number")
-    assert (one.number, two.number, one.since) == (1, 2, BEGINNING)
-    assert (two.since, two.previous_mac) == (one.until, one.mac)
-    assert two.until <= books.house.clock.now() - SETTLED_AFTER < two.until + timedelta(minutes=1)
-    assert two.until.second == two.until.microsecond == 0
+    assert (one.number, two.number, one.after_place) == (1, 2, 0)
+    assert (two.after_place, two.previous_mac) == (one.last_place, one.mac)
+    assert two.last_place == max(row["place"] for row in await books.forger.fetch("SELECT place FROM transfer"))
     assert (one.transfers, one.balances) == (
         2,
         {"awaiting_his": 0, "channel_receivable": 8650, "his_confirmed": -8650},
@@ -229,8 +229,8 @@ SEAL_CHANGES = {
     "id": "gen_random_uuid()",
     "institution_id": "gen_random_uuid()",
     "number": "number + 7",
-    "since": "since + interval '1 microsecond'",
-    "until": "until - interval '1 microsecond'",
+    "after_place": "after_place + 1",
+    "last_place": "last_place + 1",
     "transfers": "transfers + 1",
     "balances": """'{"held": 1}'""",
     "members": "set_byte(members, 3, 255 - get_byte(members, 3))",
@@ -275,26 +275,90 @@ async def test_missing_seals_are_found_the_last_one_by_a_head_kept_outside(books
         await books.forger.execute("DELETE FROM seal WHERE number = 3")
 
 
-async def test_a_transfer_that_comes_into_a_sealed_window_is_named(books: Books) -> None:
-    """Its transaction lasted longer than any may, or its program's clock is wrong."""
-    order_no = await books.paid()
+async def external_refund(books: Books, order_no: str, outside: Outside) -> None:
+    """One fen, in a transaction that is the caller's."""
     payment = await Payment.get(order_no=order_no)
+    await Ledger(outside).move(
+        payment.institution_id,
+        payment.id,
+        cause=uuid4(),
+        kind=TransferKind.EXTERNAL_REFUND,
+        debit=Account.EXTERNAL_REFUND,
+        credit=Account.CHANNEL_RECEIVABLE,
+        amount_fen=Fen(1),
+    )
+
+
+async def test_a_machine_whose_clock_is_wrong_writes_nothing_that_the_seals_do_not_know(books: Books) -> None:
+    order_no = await books.paid()
     await books.seal()
     outside = books.house.services.outside
-    wrong_clock = ManualClock(books.house.clock.now() - timedelta(minutes=6))
-    async with transaction():
-        await Ledger(replace(outside, clock=wrong_clock)).move(
-            payment.institution_id,
-            payment.id,
-            cause=uuid4(),
-            kind=TransferKind.EXTERNAL_REFUND,
-            debit=Account.EXTERNAL_REFUND,
-            credit=Account.CHANNEL_RECEIVABLE,
-            amount_fen=Fen(1),
+    for off in (timedelta(days=-1), timedelta(days=1)):
+        async with transaction():
+            await external_refund(books, order_no, replace(outside, clock=ManualClock(books.house.clock.now() + off)))
+    assert await books.problems() == []
+    (head,) = await books.seal()
+    assert (await Seal.get(number=2)).transfers == 2
+    report = await books.verify(head)
+    assert (report.wrong, report.unsealed) == (0, 0)
+
+
+async def test_a_transaction_that_ends_late_is_waited_for(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seals, "WRITERS_ASKED_EVERY_SECONDS", 0.01)
+    order_no = await books.paid()
+    await books.seal()
+    written, released = asyncio.Event(), asyncio.Event()
+
+    async def late() -> None:
+        async with transaction():
+            await external_refund(books, order_no, books.house.services.outside)
+            written.set()
+            await released.wait()
+
+    writing = asyncio.create_task(late())
+    await written.wait()
+    await books.paid()  # at places after it, and committed before it
+    assert await books.seal() == []
+    monkeypatch.setattr(seals, "WRITERS_ASKED_MAX", 1_000)
+    sealing = asyncio.create_task(books.seal())
+    await asyncio.sleep(0.05)
+    assert not sealing.done()
+    released.set()
+    await writing
+    assert len(await sealing) == 1
+    assert (await Seal.get(number=2)).transfers == 3
+    report = await books.verify()
+    assert (report.wrong, report.unsealed) == (0, 0)
+
+
+async def test_a_transfer_put_at_a_sealed_place_is_named(books: Books) -> None:
+    sealed = await books.paid()
+    (head,) = await books.seal()
+    other = await books.paid()
+    first, second = (await books.transfers(sealed))[0], (await books.transfers(other))[1]
+    (place,) = await books.forger.fetchrow("SELECT place FROM transfer WHERE id = $1", first.id)
+    async with books.with_change("transfer", second.id, "place", str(place)):
+        assert await books.problems(head) == [
+            f"renhe {other} transfer 2: came to the places of seal 1 after that was made"
+        ]
+
+
+async def test_what_no_program_writes_is_a_finding_too(books: Books) -> None:
+    """Quotes, tabs, letters that are none of ours: found, and nothing breaks at them."""
+    order_no = await books.returned()
+    await books.seal()
+    (_, second, _), (seal,) = await books.transfers(order_no), await Seal.all()
+    for odd in ("E'\\t'", "E'\\n'", "E'\\\\'", "'\"'", "'\u00fc'", "''"):
+        for column in ("cause", "kind", "mac"):
+            async with books.with_change("transfer", second.id, column, odd):
+                problems = await books.problems()
+                assert f"renhe {order_no} transfer 2: is not as it was written" in problems, (odd, column, problems)
+        async with books.with_change("seal", seal.id, "mac", odd):
+            assert await books.problems() == ["renhe seal 1: is not as it was written"], odd
+    async with books.with_change("transfer", second.id, "seq", "-2147483648"):
+        assert f"renhe {order_no} transfer -2147483648: came to the places of seal 1 after that was made" in (
+            await books.problems()
         )
-    assert await books.problems() == [
-        f"renhe {order_no} transfer 3: came into the window of seal 1 after that was made"
-    ]
 
 
 async def test_the_ledger_is_verified_while_payments_go_on(books: Books) -> None:
