@@ -26,7 +26,7 @@ from core.models import PaymentMethod
 from core.ports import NOTICE_KINDS, ChatAccount
 from core.scrubbing import scrub_text
 from core.tenancy import across_institutions
-from runtime import doctor_chat
+from runtime import doctor_chat, doctor_ledger
 from runtime.bootstrap import check_whose
 from runtime.database import MIGRATIONS, credentials_of, database
 from runtime.programs import Wired, clock_of, wire
@@ -145,6 +145,7 @@ async def examine(
         if not await _schema(report, settings, connection):
             return report.lines
         await _waiting(report, clock_of(settings), connection)
+        report.found([await doctor_ledger.sealing(connection, clock_of(settings).now())])
     await _set_up(report, settings, offline=offline)
     return report.lines
 

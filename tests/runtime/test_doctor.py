@@ -10,14 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
 from sanic import Sanic
 
+from bench.ledger_data import fill
 from core.ids import Ids
+from core.ledger import ledger_key
 from core.ports import NOTICE_KINDS
 from core.scrubbing import HIDDEN
 from runtime.database import database as opened
 from runtime.doctor import FORBIDDEN, Line, Report, as_table, examine
+from runtime.doctor_ledger import SEALED_WITHIN
 from runtime.embedded_postgres import APP_ROLE
 from runtime.settings import read_settings
 from runtime.setup import Setup
@@ -270,6 +274,19 @@ async def test_overdue_work_and_open_cases_are_warnings(deployment: Deployment) 
     lines = await deployment.lines()
     assert (lines["work"].state, lines["cases"].state) == ("warn", "warn")
     assert "1 inbound" in lines["work"].detail
+
+
+async def test_a_ledger_that_nobody_seals_is_a_warning(deployment: Deployment) -> None:
+    fill(deployment.database.superuser_dsn, 40, key=ledger_key(read_settings(deployment.values).keyring()))
+    assert (await deployment.lines())["seals"].state == "ok"
+    with psycopg.connect(deployment.database.superuser_dsn, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("DELETE FROM seal WHERE number = (SELECT max(number) FROM seal)")
+        line = (await deployment.lines())["seals"]
+        assert line.state == "warn"
+        assert line.detail.startswith("not sealed for more than 10 minutes: bench-")
+        connection.execute("UPDATE transfer SET at = now() - %s", [SEALED_WITHIN - timedelta(minutes=1)])
+    assert (await deployment.lines())["seals"].state == "ok"  # the next seal takes them
 
 
 # ---------------------------------------------------------------- how it reads
