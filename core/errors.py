@@ -245,12 +245,16 @@ class Refused(CounterpartyError):
 
     `final` is true only when status and code are in the adapter's closed list and came in the
     counterparty's own error format: then it is proof. Otherwise it only schedules the next question.
+    `too_often`: it asks for a pause; the same request may be taken in a moment, or may have been taken all the same.
     """
 
-    def __init__(self, code: str, message: str = "", *, final: bool = False, raw: bytes = b"") -> None:
+    def __init__(
+        self, code: str, message: str = "", *, final: bool = False, too_often: bool = False, raw: bytes = b""
+    ) -> None:
         self.code = code
         self.message = message
         self.final = final
+        self.too_often = too_often
         self.raw = raw
         super().__init__(code, message)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.applying import Applier
 from core.cases import Cases
-from core.due import backoff, begin_send, give_back, send_had_no_effect
+from core.due import backoff, begin_send, give_back, send_had_no_effect, take
 from core.errors import (
     AlreadyPaid,
     AmountChanged,
@@ -40,12 +41,15 @@ from core.ports import (
     PayParams,
     TradeOrder,
 )
-from core.states import PaymentStatus
+from core.states import LockStatus, PaymentStatus
 from core.tenancy import scoped
 from core.transactions import atomically
 
 LOCK_ASKED_SECONDS = 900
 DESCRIPTION = "门诊缴费"
+
+TOO_OFTEN_PAUSES_SECONDS = (1.0, 2.0)
+"""Before the same order is sent again to a channel that asks for a pause; together less than a tap is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,40 @@ class Placing:
             expires_at=expires_at,
             pay=pay,
             resumed=False,
+        )
+
+    async def again(self, payment: Payment) -> Started | None:
+        """Send once more, under its number, the order that the channel may not have taken: it is one order either way.
+
+        None when that cannot be: it is too late, the channel or the HIS does not allow it, somebody else is at it.
+        Raises ChannelUnavailable, StillWorking, AlreadyPaid, BillNotPayable.
+        """
+        scope, now = scoped(payment.institution_id), self.outside.clock.now()
+        account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
+        channel = self.outside.channels[account.channel]
+        least = timedelta(seconds=channel.capabilities.expiry_min_seconds)
+        if not channel.capabilities.create_reentrant or payment.expires_at is None or payment.expires_at < now + least:
+            return None
+        lines = await scope.find(PaymentLine, payment_id=payment.id)
+        locks = await scope.find(HisLock, payment_id=payment.id)
+        if not all(line.claims_bill for line in lines) or any(lock.status is not LockStatus.HELD for lock in locks):
+            return None
+        holder = self.outside.lease_name()
+        due = await take("payment", payment.id, payment.institution_id, now=now, holder=holder, lease=LEASE)
+        if due is None:
+            return None
+        ours = {"id": payment.id, "holder": holder, "status": PaymentStatus.CREATED}
+        if not await scope.change(Payment, ours, close_wanted=False):
+            return None
+        held = await scope.get(Payment, id=payment.id)
+        instrument = held.method.split("/")[1]
+        pay = await self._create_at_channel(held, account, channel, instrument, payment.expires_at, uncertain=True)
+        return Started(
+            order_no=held.order_no,
+            amount_fen=held.asked_fen,
+            expires_at=payment.expires_at,
+            pay=pay,
+            resumed=True,
         )
 
     async def _lock_bills(self, payment: Payment, bills: Sequence[Bill], site: HospitalSite) -> datetime:
@@ -151,7 +189,10 @@ class Placing:
         channel: Channel,
         instrument: str,
         expires_at: datetime,
+        *,
+        uncertain: bool = False,
     ) -> PayParams:
+        """`uncertain`: the channel may know this order from before."""
         payer = await scoped(payment.institution_id).get(Payer, id=payment.payer_id)
         order = TradeOrder(
             order_no=payment.order_no,
@@ -163,8 +204,9 @@ class Placing:
             expires_at=expires_at,
         )
         tries = 2 if channel.capabilities.create_reentrant else 1
-        uncertain = False
-        for attempt in range(1, tries + 1):
+        pauses = list(TOO_OFTEN_PAUSES_SECONDS) if channel.capabilities.create_reentrant else []
+        while tries:
+            tries -= 1
             if not await begin_send(
                 "payment",
                 payment.id,
@@ -183,13 +225,18 @@ class Placing:
                 raise ChannelUnavailable() from error
             except NotReached as error:
                 await send_had_no_effect("payment", payment.id, payment.institution_id)
-                if attempt == tries:
+                if not tries:
                     if uncertain:
                         await self._give_up(payment)
                     else:
                         await self.payments.fail(payment, "the channel was not reached")
                     raise ChannelUnavailable() from error
             except Refused as refused:
+                if refused.too_often and pauses:
+                    uncertain = True
+                    tries += 1
+                    await asyncio.sleep(pauses.pop(0))
+                    continue
                 # A refusal proves that this request did nothing; an earlier one may have been lost on its way back.
                 if refused.final and not uncertain:
                     await self.applier.apply(
@@ -206,7 +253,7 @@ class Placing:
                 raise ChannelUnavailable() from refused
             except OutcomeUnknown as error:
                 uncertain = True
-                if attempt == tries:
+                if not tries:
                     await self._give_up(payment)
                     raise ChannelUnavailable() from error
             else:

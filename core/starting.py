@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -17,6 +18,7 @@ from core.errors import (
     AlreadyPaid,
     AmountChanged,
     BillNotPayable,
+    ChannelUnavailable,
     IdempotencyConflict,
     InvalidRequest,
     PaymentOpenElsewhere,
@@ -156,12 +158,15 @@ class Starting:
             other = await scoped(wanted.institution_id).get(Payment, id=line.payment_id)
             if other.status is PaymentStatus.PAID:
                 raise self._already_paid(other, wanted)
-            if await self._is_same(other, wanted, bills, method):
+            is_same = await self._is_same(other, wanted, bills, method)
+            if is_same:
                 if (started := self.payments.handed_out(other)) is not None:
                     return started
                 if other.status is PaymentStatus.CREATED and self._is_leased(other):
                     raise StillWorking()
-            await self._supersede(other, wanted)
+            started = await self._supersede(other, wanted, is_same=is_same)
+            if started is not None:
+                return started
         for bill in bills:
             before = await scoped(wanted.institution_id).find(
                 PaymentLine, branch=bill.branch, his_bill_id=bill.his_bill_id, status=LineStatus.VOID
@@ -199,13 +204,17 @@ class Starting:
     def _is_leased(self, payment: Payment) -> bool:
         return payment.lease_until is not None and payment.lease_until > self.outside.clock.now()
 
-    async def _supersede(self, other: Payment, wanted: StartPayment) -> None:
-        """End another open attempt for the same bill, with proof."""
+    async def _supersede(self, other: Payment, wanted: StartPayment, *, is_same: bool) -> Started | None:
+        """End another open attempt for the same bill, with proof; where there is none yet, go on with the same one."""
         ended = await self.payments.end(other)
         if ended.status is PaymentStatus.PAID:
             raise self._already_paid(ended, wanted)
         if ended.status not in OPEN_PAYMENT:
-            return
+            return None
+        if is_same and ended.status is PaymentStatus.CREATED and not wanted.despite_open:
+            with suppress(ChannelUnavailable):  # then he is told as for any other
+                if (started := await self.placing.again(ended)) is not None:
+                    return started
         if not wanted.despite_open:
             account = await self.institutions.merchant(ended.institution_id, ended.merchant_account_id)
             until = self.payments.absent_from(ended, self.outside.channels[account.channel])
@@ -224,6 +233,7 @@ class Starting:
         await self.payments.free_locks(locks)
         for line in taken:
             await scope.change(PaymentLine, {"id": line.id}, claims_bill=False)
+        return None
 
     async def _create_rows(
         self, wanted: StartPayment, bills: Sequence[Bill], site: HospitalSite, method: PaymentMethod

@@ -92,12 +92,17 @@ FAULTS: tuple[Fault, ...] = (
     _fault("answer_clock_skewed", API_CALLS, "应答时间戳偏差十分钟", "Refused for its age: unknown, asked again."),
     _fault("answer_unknown_serial", API_CALLS, "应答使用未知序列号", "No key for it: unknown, asked again."),
     # Answers in good order that say something awkward.
-    _fault("rate_limited", API_CALLS, "限流 429，未受理", "Asked again later, ever slower."),
+    _fault(
+        "rate_limited",
+        API_CALLS,
+        "限流 429，未受理",
+        "The same order is sent again after a pause; a question is asked later, ever slower.",
+    ),
     _fault(
         "rate_limited_accepted",
         _WRITES,
         "限流 429，实际已受理",
-        "Queried first, then settled; never done twice.",
+        "The same order is sent again after a pause; a refund is queried first. Never done twice.",
     ),
     _fault(
         "system_error",

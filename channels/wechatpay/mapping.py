@@ -221,6 +221,9 @@ DEFINITE = frozenset(
 UNDOCUMENTED_STATUS = frozenset({"TRADE_OVERDUE", "REFUND_FEE_MISMATCH"})
 """Refusals of refunds that the documents name without saying with which status they come."""
 
+TOO_OFTEN_STATUS = 429
+"""Nowhere documented whether an order was created all the same; it is unsigned anyway."""
+
 ABSENT = {Call.QUERY: (404, "ORDER_NOT_EXIST"), Call.QUERY_REFUND: (404, "RESOURCE_NOT_EXISTS")}
 """How a question is answered when there is nothing under this number."""
 _MOVES = frozenset({Call.CREATE, Call.REFUND})
@@ -240,13 +243,13 @@ def error_of(call: Call, status: int, body: bytes) -> CounterpartyError:
     error = error_body(body)
     if error is None or not 400 <= status < 500:
         return OutcomeUnknown(f"{call}: HTTP {status}{f' {error.code}' if error else ''}")
-    if call is Call.REFUND and status == 429:
+    if call is Call.REFUND and status == TOO_OFTEN_STATUS:
         # "可能已受理": a refund refused for its frequency may have been accepted.
-        return OutcomeUnknown(f"{call}: HTTP 429 {error.code}")
+        return OutcomeUnknown(f"{call}: HTTP {status} {error.code}")
     if ABSENT.get(call) == (status, error.code):
         return Absent(error.code, error.message, raw=body)
     known = (status, error.code) in DEFINITE or error.code in UNDOCUMENTED_STATUS
     if call in _MOVES and not known:
         return OutcomeUnknown(f"{call}: unknown code {error.code} with HTTP {status}")
     final = (status, error.code) in FINAL.get(call, frozenset())
-    return Refused(error.code, error.message, final=final, raw=body)
+    return Refused(error.code, error.message, final=final, too_often=status == TOO_OFTEN_STATUS, raw=body)

@@ -758,12 +758,12 @@ async def test_the_same_number_again_is_the_same_guess(house: House) -> None:
     await change_settings(house, paper_code="barcode")
     payer, papers, bill = await a_stranger(house), house.services.papers, house.bill()
     for _ in range(3):
-        assert await said(papers.by_barcode(payer, "NOSUCHBILL"))
+        assert (await said(papers.by_barcode(payer, "NOSUCHBILL"))).code == "not_found"
     assert (await Guess.get(subject="")).count == 1
     assert len({await papers.by_barcode(payer, bill) for _ in range(3)}) == 1
     counts = {guess.subject: guess.count for guess in await Guess.all()}
     assert counts == {"": 1, "numbers": 1}
-    assert await said(papers.by_barcode(payer, "NOSUCHBILL"))  # only the last one is known
+    assert (await said(papers.by_barcode(payer, "NOSUCHBILL"))).code == "not_found"  # only the last one is known
     assert (await Guess.get(subject="")).count == 2
 
 

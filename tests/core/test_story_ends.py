@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from core.errors import AlreadyPaid, AmountChanged, BillNotPayable, NotFound, PaymentOpenElsewhere
+from core.errors import (
+    AlreadyPaid,
+    AmountChanged,
+    BillNotPayable,
+    ChannelUnavailable,
+    NotFound,
+    PaymentOpenElsewhere,
+)
 from core.evidence import Evidence
 from core.models import HisLock, Message, Payment, PaymentEvent, Refund, StaffCase, Transfer
 from core.money import Fen
@@ -133,6 +140,49 @@ async def test_going_on_although_the_first_attempt_is_open_books_once_and_return
     assert statuses <= {LineStatus.CONFIRMED, LineStatus.RETURNING, LineStatus.RETURNED}
     assert house.his.books()["bills"][bill]["times_booked"] == 1
     assert await Refund.all().count() == 1
+
+
+@pytest.mark.parametrize("answer", ["rate_limited", "rate_limited_accepted"])
+async def test_too_often_for_the_channel_is_tried_again_under_the_same_number(
+    house: House, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """Its word proves neither that an order is there nor that none is: the same number makes it one in either case."""
+    monkeypatch.setattr("core.placing.TOO_OFTEN_PAUSES_SECONDS", (0.0, 0.0))
+    payer, patient, bill = await prepared(house)
+    house.faults.script(f"wechatpay.{answer}", times=2)
+    started = await house.start(payer, patient, bill)
+    assert house.pay_sheet(started) == "paid"
+    await house.settle()
+    assert [number for _, number in house.pay.orders] == [started.order_no]
+    assert await status(house, started.order_no) == (PaymentStatus.PAID, [LineStatus.CONFIRMED])
+
+
+@pytest.mark.parametrize(("answer", "orders"), [("rate_limited", 1), ("request_lost", 1), ("answer_lost", 2)])
+async def test_the_next_tap_goes_on_with_the_number_that_the_channel_would_not_take(
+    house: House, monkeypatch: pytest.MonkeyPatch, answer: str, orders: int
+) -> None:
+    """Minutes before "no such order" proves anything. An order that the channel has got is closed, with proof."""
+    monkeypatch.setattr("core.placing.TOO_OFTEN_PAUSES_SECONDS", (0.0, 0.0))
+    payer, patient, bill = await prepared(house)
+    house.faults.rate(f"wechatpay.{answer}", 1.0)
+    with pytest.raises(ChannelUnavailable):
+        await house.start(payer, patient, bill)
+    (payment,) = await Payment.all()
+    with pytest.raises(PaymentOpenElsewhere):
+        await house.start(payer, patient, bill)
+    house.clock.advance(timedelta(seconds=3))
+    await house.step()
+    other = await house.payer("王小红", "19900000001")
+    await house.bound(other)
+    with pytest.raises(PaymentOpenElsewhere):  # somebody else is told, as ever
+        await house.start(other, patient, bill)
+    house.faults.clear()
+    started = await house.start(payer, patient, bill)
+    assert (started.order_no == payment.order_no, len(house.pay.orders)) == (orders == 1, orders)
+    assert house.pay_sheet(started) == "paid"
+    await house.settle()
+    assert await status(house, started.order_no) == (PaymentStatus.PAID, [LineStatus.CONFIRMED])
+    assert house.his.books()["bills"][bill]["times_booked"] == 1
 
 
 async def test_a_wrong_amount_is_held_shown_to_staff_and_returned_whole(house: House) -> None:
