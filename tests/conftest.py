@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -36,9 +37,15 @@ _DATABASE_FIXTURES = frozenset({"postgres", "database", "module_database", "empt
 
 def pytest_configure(config: pytest.Config) -> None:
     loopback.refuse_other_computers()
+    signal.signal(signal.SIGINT, _interrupt)
     for name in set(os.environ) - _KEPT_VARIABLES:  # nobody's settings, proxies or keys reach a test
         del os.environ[name]
     os.environ["TZ"] = "America/New_York"  # neither UTC nor Shanghai: code that forgets the zone shows it
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """As Python does itself; but in its handler's place asyncio puts its own, and spells out each fixture's result."""
+    raise KeyboardInterrupt
 
 
 LONG_FILES = ("tests/browser/test_story_every_page", "tests/browser/", "tests/bot/test_fifty", "tests/crash/")
