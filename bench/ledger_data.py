@@ -1,36 +1,19 @@
-"""Years of payments in minutes: fills a database with payments that have ended, as the product would have left them.
-
-`python -m bench.ledger_data --payments 200000` fills one, verifies its ledger and its invariants, and says how
-long that took and how much memory.
-"""
+"""Years of payments in minutes: fills a database with payments that have ended, as the product would have left them."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import hashlib
-import resource
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from core.invariants import check_invariants
 from core.seals import Contents, SealedTransfer, member_of, seal_mac
-from core.verifying import verify_ledger
-from runtime.database import credentials_of, migrate
-from runtime.embedded_postgres import OWNER_ROLE, EmbeddedPostgres
 
 BATCH = 50_000
 """So many payments are written in one transaction."""
@@ -508,57 +491,3 @@ def _minutes(
             found.append(SealedTransfer(member_of(payment_id.hex, seq), place, mac, debit, credit, amount_fen))
     if found:
         yield found
-
-
-# ---------------------------------------------------------------- figures
-
-
-async def figures(url: str, key: bytes) -> None:
-    """Print how long verifying and checking take on what is there, and the memory of this process."""
-    connection = await asyncpg.connect(**credentials_of(url))
-    try:
-        begun, before = time.monotonic(), _peak_mib()
-        report = await verify_ledger(connection, key)
-        verified, after = time.monotonic(), _peak_mib()
-        outcomes = await check_invariants(connection)
-        checked = time.monotonic()
-    finally:
-        await connection.close()
-    print(f"{report.payments} payments, {report.transfers} transfers, {report.seals} seals")
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"processor time of this process: {used.ru_utime + used.ru_stime:.1f} s, PostgreSQL's comes on top")
-    print(f"ledger verify: {verified - begun:.1f} s, {report.wrong} findings, peak {after:.0f} MiB")
-    print(f"invariants: {checked - verified:.1f} s, {sum(outcome.times for outcome in outcomes)} off")
-    print(f"peak memory: {_peak_mib():.0f} MiB, of which {before:.0f} MiB before the first row")
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--payments", type=int, default=200_000)
-    parser.add_argument("--at", help="only look at the database of this address, filled before")
-    arguments = parser.parse_args()
-    key = hashlib.sha256(b"bench").digest()
-    if arguments.at:
-        asyncio.run(figures(arguments.at, key))
-        return
-    with tempfile.TemporaryDirectory(prefix="zhenfu-ledger-") as folder:
-        Path(folder).chmod(0o755)
-        postgres = EmbeddedPostgres(Path(folder) / "postgres", durable=False)
-        try:
-            postgres.start(die_with_us=True)
-            postgres.create_database("ledger")
-            asyncio.run(migrate(postgres.dsn("ledger", OWNER_ROLE)))
-            filled = fill(postgres.superuser_dsn("ledger"), arguments.payments, key=key)
-            print(f"filled: {filled.seconds:.1f} s, {filled.transfers} transfers, {filled.seals} seals", flush=True)
-            looking = [sys.executable, "-m", "bench.ledger_data", "--at", postgres.dsn("ledger")]
-            subprocess.run(looking, check=True)  # a process of its own, so that its memory is its own
-        finally:
-            postgres.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -52,6 +52,7 @@ class _Series:
     last_place: int = 0
     mac: str = ""
     waiting: list[_Sealed] = field(default_factory=list)  # to be compared with the transfers
+    transfers_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class SealCheck:
             outside = kept.pop((series.institution, row["number"]), None)
             if outside is not None and not _same(outside, row["mac"]):
                 self._say(series, row["number"], "is another one than the head that was kept outside")
-            if sum(sealed.contents.transfers for sealed in series.waiting) >= TRANSFERS_AT_ONCE:
+            if series.transfers_waiting >= TRANSFERS_AT_ONCE:
                 await self._compare(series)
         await self._compare(series)
         for institution, number in kept:
@@ -117,6 +118,7 @@ class SealCheck:
             series.waiting.append(
                 _Sealed(number=number, after_place=row["after_place"], last_place=row["last_place"], contents=stored)
             )
+            series.transfers_waiting += stored.transfers
         else:
             self._say(series, number, "is not as it was written")
         series.number, series.last_place, series.mac = number, row["last_place"], row["mac"]
@@ -130,7 +132,7 @@ class SealCheck:
         await each_row(self.connection, _IN_PLACE, comparison.take, series.institution_id, first, last)
         for sealed, found in comparison.ended():
             await self._differs(series, sealed, found)
-        series.waiting = []
+        series.waiting, series.transfers_waiting = [], 0
 
     async def _differs(self, series: _Series, sealed: _Sealed, found: Contents) -> None:
         number = sealed.number

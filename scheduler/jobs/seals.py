@@ -14,11 +14,11 @@ from core.services import Services
 log = logging.getLogger("zhenfu.ledger")
 
 EVERY_SECONDS = 30.0
-"""Twice a minute: what is settled waits no longer than a minute and a half for its seal."""
+"""Twice a minute: what is written waits no longer than a minute and a half for its seal."""
 
 
 async def seal_once(services: Services) -> int:
-    """Seal what is settled; each new head is a line in the log, which is to be kept on another machine."""
+    """Seal what is written; each new head is a line in the log, which is to be kept on another machine."""
     made = await services.seals.seal_due()
     for head in made:
         fields = {"institution": head.institution, "number": head.number, "mac": head.mac}
