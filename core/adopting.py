@@ -16,13 +16,14 @@ from uuid import UUID
 from core.cases import Cases
 from core.clock import SHANGHAI, business_day
 from core.errors import ConfigurationError, CounterpartyError
+from core.evidence import refund_evidence
 from core.ids import is_confirm_no, is_order_no, is_refund_no
 from core.institutions import Institutions
 from core.models import Confirmation, Payment, Refund
 from core.outside import Outside
 from core.payments import Payments
-from core.ports import HospitalSite, MerchantAccount, PaidRecord, StatementEntry, StatementKind
-from core.states import PaymentStatus, RefundStatus
+from core.ports import HospitalSite, MerchantAccount, PaidRecord, RefundState, StatementEntry, StatementKind
+from core.states import PaymentStatus, ProofKind, RefundStatus
 from core.tenancy import across_institutions, scoped
 from core.transactions import rows
 
@@ -153,6 +154,9 @@ class Adopting:
         found = replace(found, listed=found.listed + len(batch), foreign=found.foreign + len(batch) - len(ours))
         for entry in ours:
             payment, refund = known.get(entry.order_no), refunds.get(entry.refund_no)
+            if payment is not None and entry.kind is StatementKind.REFUND and not is_refund_no(entry.refund_no):
+                await self._refund_of_others(account, entry, payment)
+                continue
             if payment is None or (entry.kind is StatementKind.REFUND and refund is None):
                 await self._case(account, entry, payment)
                 found = replace(found, lost=found.lost + 1, lost_fen=found.lost_fen + entry.amount_fen)
@@ -163,6 +167,18 @@ class Adopting:
             elif entry.kind is StatementKind.PAYMENT and payment.status is not PaymentStatus.PAID:
                 found = await self._ask(payment, found)
         return found
+
+    async def _refund_of_others(self, account: MerchantAccount, entry: StatementEntry, payment: Payment) -> None:
+        """Made in the channel's console: the channel says under its number how much it is and how it ended."""
+        try:
+            trade = await self.outside.channels[account.channel].query_refund(account, entry.refund_no)
+        except (CounterpartyError, ConfigurationError):
+            trade = None
+        if trade is None or trade.state is RefundState.ABSENT:
+            await self._case(account, entry, payment)
+            return
+        said = refund_evidence(trade, payment.order_no, source=account.channel, proof=ProofKind.AUTHENTICATED_QUERY)
+        await self.payments.applier.apply(said)
 
     async def _bookings(self, site: HospitalSite, begin: datetime, found: Adopted) -> Adopted:
         """What the HIS has booked under numbers that look like ours, and which of them we do not know."""

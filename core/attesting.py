@@ -9,10 +9,12 @@ from typing import Any
 
 from core.applying import Applier
 from core.decision_kinds import BOOKING, DecisionKind, Proposal
-from core.errors import ActionNotPossible, AlreadyDecided
+from core.errors import ActionNotPossible, AlreadyDecided, InvalidRequest
 from core.evidence import Evidence
+from core.external_refunds import ExternalRefunds
 from core.institutions import Institutions
 from core.models import Confirmation, Payment, PaymentLine, Refund
+from core.money import Fen
 from core.outside import Outside
 from core.ports import RefundState
 from core.states import OPEN_PAYMENT, ConfirmationStatus, PaymentStatus, ProofKind, RefundStatus
@@ -30,6 +32,7 @@ class Attesting:
     outside: Outside
     institutions: Institutions
     applier: Applier
+    external: ExternalRefunds
 
     async def check(
         self, proposal: Proposal, payment: Payment, confirmation: Confirmation | None, refund: Refund | None
@@ -56,18 +59,28 @@ class Attesting:
         if refund.status in ENDED:
             raise AlreadyDecided(status=refund.status.value)
         his_agrees = refund.origin == "automatic" or refund.replaces_id is not None or refund.his_proof_id is not None
-        is_unsent = refund.status is RefundStatus.APPROVED and his_agrees
-        if refund.status not in REFUND_MOVES and not (is_unsent and proposal.kind is DecisionKind.REFUND_REFUNDED):
+        is_owed = refund.status is RefundStatus.APPROVED and his_agrees
+        if refund.status not in REFUND_MOVES and not (is_owed and proposal.kind is DecisionKind.REFUND_REFUNDED):
             raise ActionNotPossible(reason="not_for_this_case")
-        if proposal.kind is DecisionKind.REFUND_REFUNDED and proposal.amount_fen != refund.amount_fen:
-            raise ActionNotPossible(reason="amount_differs")
-        back_fen = payment.refunded_fen + payment.external_refunded_fen
-        if proposal.kind is DecisionKind.REFUND_REFUNDED and back_fen + refund.amount_fen > payment.paid_fen:
-            raise ActionNotPossible(reason="refunded_elsewhere")
+        if proposal.kind is DecisionKind.REFUND_REFUNDED:
+            amount_fen = proposal.amount_fen or Fen(0)
+            if amount_fen > refund.own_fen or (amount_fen < refund.own_fen and not _is_unsent(refund)):
+                raise ActionNotPossible(reason="amount_differs")
+            if payment.refunded_fen + payment.external_refunded_fen + amount_fen > payment.paid_fen:
+                raise ActionNotPossible(reason="refunded_elsewhere")
+            if _is_unsent(refund):
+                self._check_given_back_by_others(proposal, refund)
         if refund.last_sent_at is not None:
             account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
             capabilities = self.outside.channels[account.channel].capabilities
             self._not_before(refund.last_sent_at, capabilities.request_deadline_seconds)
+
+    def _check_given_back_by_others(self, proposal: Proposal, refund: Refund) -> None:
+        """Nothing of it is at the channel, so it was another refund: its number keeps it from being counted twice."""
+        if not proposal.their_number:
+            raise InvalidRequest(field="their_number", problem="is missing: the document must show it")
+        if refund.lease_until is not None and refund.lease_until > self.outside.clock.now():
+            raise ActionNotPossible(reason="too_early")  # it may be leaving at this moment
 
     def _not_before(self, sent_at: datetime, seconds: float) -> None:
         """What has been sent may still have its effect: nobody attests the contrary before it can no longer."""
@@ -84,10 +97,13 @@ class Attesting:
     ) -> None:
         """The evidence and everything that follows from it."""
         facts: dict[str, Any] = {"decision": decision_id}
+        if refund is not None and proposal.kind is DecisionKind.REFUND_REFUNDED and _is_unsent(refund):
+            await self.external.attested(payment, refund, {**facts, **_refund_facts(proposal)})
+            return
         if confirmation is not None:
             facts |= await self._booking_facts(proposal, confirmation)
         elif refund is not None:
-            facts |= _refund_facts(proposal, refund)
+            facts |= _refund_facts(proposal)
         else:
             facts |= _trade_facts(proposal)
         await self.applier.apply(
@@ -111,6 +127,10 @@ class Attesting:
         )
         receipt = {"receipt_no": proposal.their_number}
         return {"booked": True, "receipts": {line.his_bill_id: receipt for line in lines}}
+
+
+def _is_unsent(refund: Refund) -> bool:
+    return refund.sends_started == refund.sends_unreached
 
 
 PROVES: Mapping[DecisionKind, str] = {
@@ -139,12 +159,12 @@ def _trade_facts(proposal: Proposal) -> Mapping[str, Any]:
     }
 
 
-def _refund_facts(proposal: Proposal, refund: Refund) -> Mapping[str, Any]:
+def _refund_facts(proposal: Proposal) -> Mapping[str, Any]:
     is_refunded = proposal.kind is DecisionKind.REFUND_REFUNDED
     return {
         "state": (RefundState.REFUNDED if is_refunded else RefundState.DEAD).value,
         "word": "attested",
-        "amount_fen": refund.amount_fen,
+        "amount_fen": proposal.amount_fen or 0,
         "channel_refund_no": proposal.their_number,
         "refunded_at": proposal.at.isoformat() if proposal.at else None,
     }

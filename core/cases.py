@@ -54,6 +54,16 @@ class Cases:
             closed_reason=SETTLED_BY_ITSELF,
         )
 
+    async def settle_of_payment(self, institution_id: UUID, kinds: tuple[str, ...], payment_id: UUID) -> None:
+        """The same for all of a payment, whatever their subjects."""
+        await scoped(institution_id).change(
+            StaffCase,
+            {"kind": kinds, "payment_id": payment_id, "status": CaseStatus.OPEN},
+            status=CaseStatus.CLOSED,
+            closed_at=self.outside.clock.now(),
+            closed_reason=SETTLED_BY_ITSELF,
+        )
+
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(dict(value), ensure_ascii=False, default=str)

@@ -17,13 +17,14 @@ PLACES_MAX = 100
 """So many places of one identity are kept; all are counted."""
 
 IDENTITIES: Mapping[str, str] = {
-    "every_fen": "taken + disputed = awaiting HIS + confirmed + held + to be returned + returned",
+    "every_fen": "taken + disputed = awaiting HIS + confirmed + held + to be returned + returned + paid out",
     "none_negative": "no account of a payment is below nothing",
     "paid_fen": "paid_fen of a payment is what its transfers took",
     "paid_status": "only a paid payment has taken money",
     "refunded_fen": "refunded_fen of a payment is what its transfers gave back",
-    "external_fen": "external_refunded_fen of a payment is what its transfers say that others gave back",
-    "refunds_done": "refunded_fen of a payment is the sum of its refunded refunds",
+    "external_fen": "external_refunded_fen of a payment is what others gave back and nothing of ours accounts for",
+    "paid_out": "paid_out_fen of the lines is what the transfers say that the hospital gave back itself",
+    "refunds_done": "refunded_fen of a payment is the sum of its refunded refunds, and of what others gave of the rest",
     "reserved": "refund_reserved_fen is the sum of the refunds that are not declined or dead",
     "reserved_within_paid": "refund_reserved_fen is not more than paid_fen",
     "lines_add_up": "the lines of a payment add up to what was asked",

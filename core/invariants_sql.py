@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from core.ledger import Account, TransferKind
+from collections.abc import Mapping
+
+from core.ledger import GAVE_BACK, Account, TransferKind
 from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, LockStatus, RefundStatus
 
 
@@ -17,25 +19,48 @@ def _held_in(account: Account) -> str:
     return f"coalesce(sum({signed}), 0)"
 
 
-def _of_kind(kind: TransferKind) -> str:
-    return f"coalesce(sum(amount_fen) FILTER (WHERE kind = '{kind}'), 0)"
+def _of_kind(*kinds: TransferKind) -> str:
+    return f"coalesce(sum(amount_fen) FILTER (WHERE kind IN {_in(*kinds)}), 0)"
 
 
-def _in_status(*statuses: str) -> str:
-    return f"coalesce(sum(amount_fen) FILTER (WHERE status IN {_in(*statuses)}), 0)"
+def _in_status(*statuses: str, amount: str = "amount_fen") -> str:
+    return f"coalesce(sum({amount}) FILTER (WHERE status IN {_in(*statuses)}), 0)"
 
 
 _OPEN = _in(*OPEN_PAYMENT)
+_BOOKED = (LineStatus.CONFIRMED, LineStatus.REVERSING, LineStatus.DISPUTED)
 _NOT_RESERVED = _in(RefundStatus.DECLINED, RefundStatus.DEAD)
 _MOVING = (RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.STUCK)
 _UNDECIDED = (RefundStatus.REQUESTED, RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS)
 """A refund in one of these may or may not be in the ledger already: it depends on who asked for it."""
 
+OF_A_PAYMENT: Mapping[str, str] = {
+    "every_fen": "b.paid + b.disputed - b.awaiting - b.confirmed - b.held - b.payable - b.refunded - b.paid_out",
+    "none_negative": "least(b.channel, 0) + least(b.awaiting, 0) + least(b.confirmed, 0) + least(b.held, 0)"
+    " + least(b.payable, 0) + least(b.external, 0) + least(b.disputed, 0) + least(b.paid_out_otherwise, 0)",
+    "paid_fen": "b.paid_fen - b.paid",
+    "paid_status": "CASE WHEN b.is_paid THEN 0 ELSE b.paid_fen + b.paid END",
+    "refunded_fen": "b.refunded_fen - b.refunded",
+    "external_fen": "b.external_refunded_fen - b.external",
+    "paid_out": "b.lines_paid_out - b.paid_out",
+    "refunds_done": "b.refunded_fen - b.r_refunded",
+    "reserved": "b.refund_reserved_fen - b.r_reserved",
+    "reserved_within_paid": "greatest(b.refund_reserved_fen - b.paid_fen, 0)",
+    "lines_add_up": "b.asked_fen - coalesce(b.lines_fen, 0)",
+    "awaiting_his": "b.awaiting - CASE WHEN b.is_paid THEN b.lines_awaiting ELSE 0 END",
+    "held": "b.held - CASE WHEN b.lines_held THEN b.paid_fen ELSE 0 END",
+    "his_confirmed": "greatest(b.confirmed - (b.lines_confirmed - b.back), 0)"
+    " + least(b.confirmed - (b.lines_confirmed - b.back - b.back_undecided), 0)",
+    "refund_payable": "greatest(b.payable - (b.r_moving + b.r_undecided), 0) + least(b.payable - b.r_moving, 0)",
+}
+"""Identity → by how many fen the books `b` of one payment are off."""
+
 PAYMENTS = f"""
 WITH moved AS (
     SELECT institution_id, payment_id,
-        {_of_kind(TransferKind.PAID)} AS paid, {_of_kind(TransferKind.REFUNDED)} AS refunded,
-        {_of_kind(TransferKind.DISPUTED)} AS disputed, {_of_kind(TransferKind.EXTERNAL_REFUND)} AS external,
+        {_of_kind(TransferKind.PAID)} AS paid, {_of_kind(*GAVE_BACK)} AS refunded,
+        {_of_kind(TransferKind.PAID_OUT)} AS paid_out, {_held_in(Account.HOSPITAL_OTHER)} AS paid_out_otherwise,
+        -{_held_in(Account.HIS_DISPUTE)} AS disputed, -{_held_in(Account.EXTERNAL_REFUND)} AS external,
         {_held_in(Account.CHANNEL_RECEIVABLE)} AS channel, {_held_in(Account.AWAITING_HIS)} AS awaiting,
         {_held_in(Account.HELD)} AS held, {_held_in(Account.HIS_CONFIRMED)} AS confirmed,
         {_held_in(Account.REFUND_PAYABLE)} AS payable
@@ -43,15 +68,17 @@ WITH moved AS (
 ), lines AS (
     SELECT institution_id, payment_id, sum(amount_fen) AS asked,
         {_in_status(LineStatus.WAITING, LineStatus.CONFIRMING, LineStatus.SURPLUS, LineStatus.REJECTED)} AS awaiting,
-        {_in_status(LineStatus.CONFIRMED, LineStatus.REVERSING, LineStatus.DISPUTED)} AS confirmed,
+        {_in_status(*_BOOKED, amount="amount_fen - paid_out_fen")} AS confirmed,
+        sum(paid_out_fen) AS paid_out,
         bool_or(status = '{LineStatus.HELD}') AS held
     FROM payment_line GROUP BY institution_id, payment_id
 ), refunds AS (
     SELECT r.institution_id, r.payment_id,
         sum(r.amount_fen) FILTER (WHERE r.status NOT IN {_NOT_RESERVED}) AS reserved,
-        sum(r.amount_fen) FILTER (WHERE r.status = '{RefundStatus.REFUNDED}') AS refunded,
-        sum(r.amount_fen) FILTER (WHERE r.status IN {_in(*_MOVING)}) AS moving,
-        sum(r.amount_fen) FILTER (WHERE r.status IN {_in(*_UNDECIDED)}
+        sum(CASE WHEN r.status = '{RefundStatus.REFUNDED}' THEN r.amount_fen
+            WHEN next.id IS NULL THEN r.external_fen ELSE 0 END) AS refunded,
+        sum(r.amount_fen - r.external_fen) FILTER (WHERE r.status IN {_in(*_MOVING)}) AS moving,
+        sum(r.amount_fen - r.external_fen) FILTER (WHERE r.status IN {_in(*_UNDECIDED)}
             OR (r.status = '{RefundStatus.DEAD}' AND next.id IS NULL)) AS undecided
     FROM refund r LEFT JOIN refund next ON next.replaces_id = r.id AND next.institution_id = r.institution_id
     GROUP BY r.institution_id, r.payment_id
@@ -67,6 +94,8 @@ WITH moved AS (
 ), books AS (
     SELECT p.institution_id, p.order_no, p.status = 'paid' AS is_paid, p.asked_fen, p.paid_fen, p.refunded_fen,
         p.refund_reserved_fen, p.external_refunded_fen, l.asked AS lines_fen, coalesce(l.held, false) AS lines_held,
+        coalesce(l.paid_out, 0) AS lines_paid_out, coalesce(m.paid_out, 0) AS paid_out,
+        coalesce(m.paid_out_otherwise, 0) AS paid_out_otherwise,
         coalesce(l.awaiting, 0) AS lines_awaiting, coalesce(l.confirmed, 0) AS lines_confirmed,
         coalesce(m.paid, 0) AS paid, coalesce(m.refunded, 0) AS refunded, coalesce(m.disputed, 0) AS disputed,
         coalesce(m.external, 0) AS external, -coalesce(m.channel, 0) AS channel,
@@ -81,31 +110,17 @@ WITH moved AS (
     LEFT JOIN refunds r ON r.institution_id = p.institution_id AND r.payment_id = p.id
     LEFT JOIN parts b ON b.institution_id = p.institution_id AND b.payment_id = p.id
 )
-SELECT v.identity, i.code, b.order_no AS place, v.off_fen::bigint AS off_fen
+SELECT v.identity, i.code, b.order_no AS place, v.off_fen
 FROM books b JOIN institution i ON i.id = b.institution_id CROSS JOIN LATERAL (VALUES
-    ('every_fen', b.paid + b.disputed - b.awaiting - b.confirmed - b.held - b.payable - b.refunded),
-    ('none_negative', least(b.channel, 0) + least(b.awaiting, 0) + least(b.confirmed, 0) + least(b.held, 0)
-        + least(b.payable, 0)),
-    ('paid_fen', b.paid_fen - b.paid),
-    ('paid_status', CASE WHEN b.is_paid THEN 0 ELSE b.paid_fen + b.paid END),
-    ('refunded_fen', b.refunded_fen - b.refunded),
-    ('external_fen', b.external_refunded_fen - b.external),
-    ('refunds_done', b.refunded_fen - b.r_refunded),
-    ('reserved', b.refund_reserved_fen - b.r_reserved),
-    ('reserved_within_paid', greatest(b.refund_reserved_fen - b.paid_fen, 0)),
-    ('lines_add_up', b.asked_fen - coalesce(b.lines_fen, 0)),
-    ('awaiting_his', b.awaiting - CASE WHEN b.is_paid THEN b.lines_awaiting ELSE 0 END),
-    ('held', b.held - CASE WHEN b.lines_held THEN b.paid_fen ELSE 0 END),
-    ('his_confirmed', greatest(b.confirmed - (b.lines_confirmed - b.back), 0)
-        + least(b.confirmed - (b.lines_confirmed - b.back - b.back_undecided), 0)),
-    ('refund_payable', greatest(b.payable - (b.r_moving + b.r_undecided), 0) + least(b.payable - b.r_moving, 0))
+    {", ".join(f"('{identity}', {off_fen})" for identity, off_fen in OF_A_PAYMENT.items())}
 ) AS v (identity, off_fen)
-WHERE v.off_fen <> 0
+WHERE ({" OR ".join(f"{off_fen} <> 0" for off_fen in OF_A_PAYMENT.values())}) AND v.off_fen <> 0
 """
+"""One pass over all payments. Whether any identity is off is asked first: a list of them is made for those alone."""
 
 BILLS = f"""
 SELECT 'bill_once' AS identity, i.code, concat_ws('/', nullif(l.branch, ''), l.his_bill_id) AS place,
-    (sum(l.amount_fen) - max(l.amount_fen))::bigint AS off_fen
+    (sum(l.amount_fen) - max(l.amount_fen)) AS off_fen
 FROM payment_line l JOIN institution i ON i.id = l.institution_id
 WHERE l.status IN {_in(*HOLDS_BILL)}
 GROUP BY i.code, l.institution_id, l.branch, l.his_bill_id HAVING count(*) > 1

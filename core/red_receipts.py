@@ -11,8 +11,10 @@ from core.cases import Cases
 from core.clock import SHANGHAI, business_day
 from core.errors import OutcomeUnknown, RefundNotPossible
 from core.evidence import Evidence
+from core.external_refunds import ExternalRefunds
 from core.his_evidence import RED_RECEIPT, red_receipt_proof
 from core.institutions import Institutions
+from core.ledger import Account, TransferKind
 from core.models import Confirmation, Payment, PaymentEvent, PaymentLine, Refund, RefundLine
 from core.money import Fen
 from core.outside import Outside
@@ -26,6 +28,7 @@ from core.transactions import rows, transaction
 
 UNCLEAR, ABOVE_CAP = "hospital_refund_unclear", "refund_above_daily_cap"
 CAUSE = "red_receipt"
+PAID_OUT_BY = {MoneyBy.HOSPITAL_CASH: Account.HOSPITAL_CASH, MoneyBy.HOSPITAL_OTHER: Account.HOSPITAL_OTHER}
 OVERTAKEN = "窗口已退费"
 """Why a request of staff that nobody has approved yet is declined: the cashier was faster."""
 
@@ -38,6 +41,7 @@ class RedReceipts:
     institutions: Institutions
     steps: PaymentRows
     reversals: Reversals
+    external: ExternalRefunds
     cases: Cases
 
     async def came(self, payment: Payment, confirmation: Confirmation, evidence: Evidence, event_id: UUID) -> None:
@@ -61,8 +65,7 @@ class RedReceipts:
                 await self._unclear(payment, number, evidence)
                 return
         else:
-            for part in parts:
-                await self.steps.set_line(part.line, paid_out_fen=Fen(part.line.paid_out_fen + part.amount_fen))
+            await self._paid_out(payment, parts, PAID_OUT_BY[money_by], event_id)
         await self.cases.settle(payment.institution_id, (UNCLEAR,), number)
 
     async def _is_known(self, payment: Payment, number: str, event_id: UUID) -> bool:
@@ -138,6 +141,15 @@ class RedReceipts:
             details={"amount_fen": amount, "red_receipt_no": number},
         )
         return True
+
+    async def _paid_out(self, payment: Payment, parts: Sequence[RefundPart], account: Account, event_id: UUID) -> None:
+        """The hospital has given the money back itself: what the channel has taken stays with it."""
+        amount = Fen(sum(part.amount_fen for part in parts))
+        await self.steps.move(payment, event_id, TransferKind.PAID_OUT, Account.HIS_CONFIRMED, account, amount)
+        for part in parts:
+            await self.steps.set_line(part.line, paid_out_fen=Fen(part.line.paid_out_fen + part.amount_fen))
+            await self.reversals.leave_books(part.line)
+        await self.external.match_paid_out(payment, event_id)
 
     async def _within_cap(self, institution_id: UUID, amount: Fen) -> bool:
         """Whether today's red receipts stay within the cap with this one; one of an institution at a time."""

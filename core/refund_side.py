@@ -6,26 +6,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from core.arriving import REFUND_CASES, Arriving
 from core.cases import Cases
 from core.evidence import Evidence
 from core.external_refunds import ExternalRefunds
 from core.his_evidence import REVERSAL
 from core.ledger import Account, TransferKind
-from core.messages import Messages
-from core.models import Payment, PaymentLine, Refund
+from core.models import Payment, Refund
 from core.outside import Outside
 from core.payment_rows import PaymentRows
-from core.ports import MessageKind, RefundState
+from core.ports import RefundState
 from core.returning import Returning
 from core.reversals import Reversals
-from core.states import LineStatus, RefundStatus
+from core.states import RefundStatus
 from core.tenancy import scoped
 from core.transactions import rows
 
 DEAD_REFUND_PAUSE = timedelta(minutes=10)
 STUCK_REFUND_PAUSE = timedelta(hours=1)
 REFUND_CHAIN_MAX = 20
-REFUND_CASES = ("refund_stuck", "refund_blocked", "refund_outcome_unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class RefundSide:
     reversals: Reversals
     external: ExternalRefunds
     cases: Cases
-    messages: Messages
+    arriving: Arriving
 
     async def evidence_came(self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID) -> None:
         if evidence.kind == REVERSAL:
@@ -46,27 +45,30 @@ class RefundSide:
             return
         now = self.outside.clock.now()
         if refund.status in {RefundStatus.REFUNDED, RefundStatus.DEAD}:
-            if evidence.proves is not None and evidence.proves != refund.status:
+            if evidence.proves == RefundStatus.REFUNDED and refund.own_fen == 0:
+                # Others had given all of it back, and now the channel has given it once more.
+                await self.external.told(payment, evidence)
+            elif evidence.proves is not None and evidence.proves != refund.status:
                 await self.cases.open(
                     payment.institution_id, "refund_contradiction", refund.refund_no, payment_id=payment.id
                 )
                 await self.returning.stop_unsent(payment)
             return
         said_fen = int(evidence.facts.get("amount_fen") or 0)
-        if evidence.proves == RefundStatus.REFUNDED and said_fen != refund.amount_fen:
+        if evidence.proves == RefundStatus.REFUNDED and said_fen != refund.own_fen:
             await self.cases.open(
                 payment.institution_id,
                 "refund_amount_differs",
                 refund.refund_no,
                 payment_id=payment.id,
-                details={"asked_fen": refund.amount_fen, "refunded_fen": said_fen},
+                details={"asked_fen": refund.own_fen, "refunded_fen": said_fen},
             )
             return
         number = str(evidence.facts.get("channel_refund_no") or refund.channel_refund_no)
         if refund.status is RefundStatus.APPROVED:
             refund = await self.steps.set_refund(refund, status=RefundStatus.SENDING)
         if evidence.proves == RefundStatus.REFUNDED:
-            await self._refunded(payment, refund, evidence, event_id, number, now)
+            await self._refunded(payment, refund, evidence, event_id, number)
         elif evidence.proves == RefundStatus.DEAD:
             await self._dead(payment, refund, event_id, number, now)
         elif evidence.facts.get("state") == RefundState.STUCK:
@@ -82,22 +84,14 @@ class RefundSide:
             await self.steps.set_refund(refund, status=RefundStatus.PENDING, channel_refund_no=number)
 
     async def _refunded(
-        self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID, number: str, now: datetime
+        self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID, number: str
     ) -> None:
         said_at = evidence.facts.get("refunded_at")
-        await self.steps.set_refund(
-            refund,
-            status=RefundStatus.REFUNDED,
-            proof_id=event_id,
-            channel_refund_no=number,
-            refunded_at=datetime.fromisoformat(said_at) if said_at else now,
-            due_at=None,
-        )
         await rows(
             "UPDATE payment SET refunded_fen = refunded_fen + $3 WHERE institution_id = $1 AND id = $2 RETURNING id",
             payment.institution_id,
             payment.id,
-            refund.amount_fen,
+            refund.own_fen,
         )
         await self.steps.move(
             payment,
@@ -105,30 +99,16 @@ class RefundSide:
             TransferKind.REFUNDED,
             Account.REFUND_PAYABLE,
             Account.CHANNEL_RECEIVABLE,
-            refund.amount_fen,
+            refund.own_fen,
         )
-        returned = await self.steps.lines_of_refund(payment, refund)
-        for line in returned:
-            if line.status is LineStatus.RETURNING and await self._all_refunded(line):
-                await self.steps.set_line(line, status=LineStatus.RETURNED, due_at=None)
-        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
-        await self.messages.enqueue(
+        await self.arriving.refunded(
             payment,
-            MessageKind.REFUND_ARRIVED,
-            dedup_key=f"refund_arrived:{refund.refund_no}",
-            values={"order_no": payment.order_no, "amount_fen": refund.amount_fen, "at": now.isoformat()},
+            refund,
+            proof_id=event_id,
+            at=datetime.fromisoformat(said_at) if said_at else None,
+            channel_refund_no=number,
         )
-
-    async def _all_refunded(self, line: PaymentLine) -> bool:
-        """Whether the line has gone back in full; it may do so in several refunds."""
-        (found,) = await rows(
-            "SELECT coalesce(sum(part.amount_fen), 0)::bigint AS fen FROM refund_line part JOIN refund r"
-            " ON r.institution_id = $1 AND r.id = part.refund_id WHERE part.institution_id = $1 AND part.line_id = $2"
-            " AND r.status = 'refunded'",
-            line.institution_id,
-            line.id,
-        )
-        return int(found["fen"]) >= line.amount_fen
+        await self.external.settle(payment)
 
     async def _dead(self, payment: Payment, refund: Refund, event_id: UUID, number: str, now: datetime) -> None:
         """This number will never refund: its reservation passes to a new one, and only one of the chain counts."""

@@ -11,13 +11,12 @@ from core.cases import Cases
 from core.due import DueRow, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import ConfigurationError, NotReached, OutcomeUnknown, Refused
 from core.evidence import refund_evidence
-from core.external_refunds import ExternalRefunds, in_flight_fen
+from core.external_refunds import ExternalRefunds
 from core.hospital_side import WAIT_FOR_HOLDER, HospitalSide
 from core.institutions import Institutions
 from core.models import Payment, PaymentLine, Refund
-from core.money import Fen
 from core.outside import Outside
-from core.ports import Channel, MerchantAccount, RefundOrder, RefundState, RefundTrade
+from core.ports import Channel, RefundOrder, RefundState, RefundTrade
 from core.returning import Returning
 from core.reversing import Reversing
 from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
@@ -101,10 +100,12 @@ class Refunds:
         now = self.outside.clock.now()
         if now >= (refund.decided_at or refund.created_at) + CASE_AFTER:
             await self.cases.open(due.institution_id, "refund_outcome_unknown", refund.refund_no, payment_id=payment.id)
+        is_resumed = False
         try:
             if refund.sends_started > refund.sends_unreached:
                 trade = await channel.query_refund(account, refund.refund_no)
-                if trade.state is not RefundState.ABSENT and not _is_resumed(refund, trade):
+                is_resumed = _is_resumed(refund, trade)
+                if trade.state is not RefundState.ABSENT and not is_resumed:
                     await self.applier.apply(
                         refund_evidence(
                             trade,
@@ -127,11 +128,12 @@ class Refunds:
                     "refund", due.id, due.institution_id, holder=due.holder, due_at=spaced_at, counted=False
                 )
                 return
-            elif await self._refunded_by_others(refund, payment, account, channel):
-                await atomically(lambda: self._open_external(due, refund, payment))
-                await self._later(due, now + EXTERNAL_PAUSE)
-                return
-            await self.cases.settle(due.institution_id, ("external_refund",), payment.order_no)
+            if not is_resumed:
+                sendable = await self.external.before_sending(due, refund, payment, account, channel)
+                if sendable is None:
+                    await self._later(due, now + EXTERNAL_PAUSE)
+                    return
+                refund = sendable
             await self._set_sending(refund)
             if not await begin_send(
                 "refund",
@@ -150,7 +152,7 @@ class Refunds:
                         refund_no=refund.refund_no,
                         order_no=payment.order_no,
                         channel_trade_no=payment.channel_trade_no,
-                        amount_fen=refund.amount_fen,
+                        amount_fen=refund.own_fen,
                         total_fen=payment.paid_fen,
                         reason=REFUND_REASONS[refund.origin],
                     ),
@@ -188,42 +190,12 @@ class Refunds:
                 details={"code": code},
             )
 
-    async def _open_external(self, due: DueRow, refund: Refund, payment: Payment) -> None:
-        """A case, unless the refund that the channel knows is this very one, sent by whoever holds it by now."""
-        current = await scoped(due.institution_id).of(Refund).select_for_update(no_key=True).get(id=refund.id)
-        if current.holder == due.holder and current.sends_started == refund.sends_started:
-            await self.cases.open(due.institution_id, "external_refund", payment.order_no, payment_id=payment.id)
-
     async def _spaced_at(self, refund: Refund, channel: Channel) -> datetime:
         """A channel wants some time between two refunds of one payment."""
         others = await scoped(refund.institution_id).find(Refund, payment_id=refund.payment_id)
         sent = [other.last_sent_at for other in others if other.id != refund.id and other.last_sent_at is not None]
         spacing = timedelta(seconds=channel.capabilities.refund_spacing_seconds)
         return max((moment + spacing for moment in sent), default=refund.created_at)
-
-    async def _refunded_by_others(
-        self, refund: Refund, payment: Payment, account: MerchantAccount, channel: Channel
-    ) -> bool:
-        """Somebody may have refunded this payment in the channel's console: asked before a refund of ours leaves.
-
-        True when what he gave back is not known, or leaves less than this refund gives. A channel that does not say
-        how much was refunded is believed as far as it goes: it knows of a refund although none of ours has ever been
-        sent. Raises NotReached, OutcomeUnknown or Refused.
-        """
-        trade = await channel.query(account, payment.order_no)
-        in_flight = await in_flight_fen(payment)
-        current = await scoped(payment.institution_id).get(Payment, id=payment.id)
-        ours = current.refunded_fen + in_flight
-        if trade.refunded_fen is not None:
-            unknown = trade.refunded_fen - ours - current.external_refunded_fen
-            if unknown > 0:
-                await self.external.seen_in_total(payment, account.channel, Fen(trade.refunded_fen - ours))
-                return True
-        elif trade.has_refund and current.external_refunded_fen == 0:
-            others = await scoped(payment.institution_id).find(Refund, payment_id=payment.id)
-            if not any(other.sends_started > other.sends_unreached for other in others if other.id != refund.id):
-                return True
-        return refund.amount_fen > current.paid_fen - ours - current.external_refunded_fen
 
     async def _set_sending(self, refund: Refund) -> None:
         if refund.status is RefundStatus.APPROVED:

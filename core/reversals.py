@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from core.arriving import Arriving
 from core.cases import Cases
 from core.errors import RefundNotPossible
 from core.evidence import Evidence
@@ -40,6 +41,7 @@ class Reversals:
     outside: Outside
     steps: PaymentRows
     cases: Cases
+    arriving: Arriving
 
     async def reserve(
         self,
@@ -58,7 +60,7 @@ class Reversals:
         amount = Fen(sum(part.amount_fen for part in parts))
         reserved = await rows(
             "UPDATE payment SET refund_reserved_fen = refund_reserved_fen + $3 WHERE institution_id = $1 AND id = $2"
-            " AND status = 'paid' AND refund_reserved_fen + external_refunded_fen + $3 <= paid_fen RETURNING id",
+            " AND status = 'paid' AND refund_reserved_fen + $3 <= paid_fen RETURNING id",
             payment.institution_id,
             payment.id,
             amount,
@@ -177,10 +179,16 @@ class Reversals:
                 Account.REFUND_PAYABLE,
                 part.amount_fen,
             )
-            if await self._taken_back(line) == line.amount_fen:
-                if line.status is LineStatus.CONFIRMED:
-                    await self.steps.set_line(line, status=LineStatus.REVERSING)
-                await self.steps.set_line(line, status=LineStatus.RETURNING)
+            await self.leave_books(line)
+
+    async def leave_books(self, line: PaymentLine) -> None:
+        """Once the HIS has taken all of a line back, for us or over its counter, the line stands as booked no more."""
+        if await self._taken_back(line) + line.paid_out_fen < line.amount_fen:
+            return
+        if line.status is LineStatus.CONFIRMED:
+            await self.steps.set_line(line, status=LineStatus.REVERSING)
+        await self.steps.set_line(line, status=LineStatus.RETURNING)
+        await self.arriving.end_line(line)
 
     async def decline(self, payment: Payment, refund: Refund, *, text: str, **values: Any) -> None:
         """This refund will not be: its reservation is given free, its lines are as booked as before."""

@@ -8,6 +8,7 @@ from typing import Self
 from core.adopting import Adopting
 from core.answers import Answers
 from core.applying import Applier
+from core.arriving import Arriving
 from core.attesting import Attesting
 from core.audit import Audit
 from core.bills import Bills
@@ -98,15 +99,16 @@ class Services:
         steps = PaymentRows(Ledger(outside))
         telling = Telling(outside, messages)
         returning = Returning(outside, steps, cases, telling)
-        reversals = Reversals(outside, steps, cases)
-        external = ExternalRefunds(outside, steps, cases)
-        red_receipts = RedReceipts(outside, institutions, steps, reversals, cases)
+        arriving = Arriving(outside, steps, cases, messages)
+        reversals = Reversals(outside, steps, cases, arriving)
+        external = ExternalRefunds(outside, steps, cases, arriving)
+        red_receipts = RedReceipts(outside, institutions, steps, reversals, external, cases)
         hospital_side = HospitalSide(outside, steps, returning, red_receipts, cases, telling)
         applier = Applier(
             outside,
             ChannelSide(outside, steps, hospital_side, cases),
             hospital_side,
-            RefundSide(outside, steps, returning, reversals, external, cases, messages),
+            RefundSide(outside, steps, returning, reversals, external, cases, arriving),
         )
         locks = Locks(outside, institutions, cases)
         payments = Payments(outside, institutions, locks, applier, cases)
@@ -123,7 +125,7 @@ class Services:
         staff_refunds = StaffRefunds(outside, institutions, reversals, cases, audit, follow_up)
         decisions = Decisions(
             outside,
-            Attesting(outside, institutions, applier),
+            Attesting(outside, institutions, applier, external),
             WrongAmount(outside, steps, hospital_side, returning, cases),
             staff_refunds,
             follow_up,

@@ -24,7 +24,8 @@ def payment_view(payment: Payment, lines: Sequence[PaymentLine]) -> str:
     booked = statuses & {LineStatus.CONFIRMED, LineStatus.REVERSING}
     refused = statuses & {LineStatus.REJECTED, LineStatus.SURPLUS}
     # What the hospital had booked and took back is a refund, not a bill that it would not take.
-    taken_back = not refused and all(line.refunded_fen for line in lines if line.status in GOES_BACK)
+    gone = [line for line in lines if line.status in GOES_BACK]
+    taken_back = not refused and all(line.refunded_fen or line.paid_out_fen for line in gone)
     if refused or LineStatus.RETURNING in statuses:
         return "part_returning" if booked else "refunding" if taken_back else "returning"
     if statuses & GOES_BACK:

@@ -104,6 +104,7 @@ async def test_each_identity_sees_its_violation(books: Books) -> None:
         "paid_status": ("payment", booked, "status", "'closed'", 2 * 8650),
         "refunded_fen": ("payment", returned, "refunded_fen", "refunded_fen - 1", 1),
         "external_fen": ("payment", booked, "external_refunded_fen", "6", 6),
+        "paid_out": ("payment_line", booked, "paid_out_fen", "7", 7),
         "refunds_done": ("refund", returned, "status", "'pending'", 8650),
         "reserved": ("payment", returned, "refund_reserved_fen", "refund_reserved_fen - 2", 2),
         "reserved_within_paid": ("payment", booked, "refund_reserved_fen", "paid_fen + 3", 3),

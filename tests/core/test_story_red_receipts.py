@@ -1,4 +1,4 @@
-"""Red receipts that the HIS makes by itself, refunds made in the channel's console, and what turns out to be booked."""
+"""Red receipts that the HIS makes by itself, and what turns out to be booked."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from core.errors import AlreadyDecided, RefundNotPossible
-from core.evidence import booking_evidence, refund_evidence, rejection_evidence
+from core.evidence import booking_evidence, rejection_evidence
 from core.his_evidence import reversal_evidence
+from core.invariants import check_invariants
 from core.models import Decision, Inbound, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
 from core.money import Fen
-from core.ports import BillReceipt, Booking, RefundState, RefundTrade, Reversal, Trade
+from core.ports import BillReceipt, Booking, Reversal
 from core.states import DecisionStatus, LineStatus, ProofKind, RefundStatus
-from tests.support.fakes import held
-from tests.support.house import MCHID, House
+from core.viewing import payment_view
+from tests.support.house import House
+from tests.support.postgres import Database
 from tests.support.refunding import CLERK, accounts, booked, given_back, request, staff, taken_back
 
 
@@ -107,7 +110,30 @@ async def test_what_the_hospital_has_paid_out_itself_is_noted_and_not_paid_again
     await request(house.services, clerk, payment, (line.id, None))
     await house.settle()
     assert given_back(house, payment.order_no) == 3650
-    assert await accounts(payment) == {"channel_receivable": 5000, "his_confirmed": -5000}
+    assert await accounts(payment) == {"channel_receivable": 5000, money_by: -5000}
+    (line,) = await house.lines(payment.order_no)
+    assert line.status is LineStatus.RETURNED
+    assert payment_view(await house.payment(payment.order_no), [line]) == "refunded"
+
+
+async def test_what_the_window_has_paid_out_whole_stands_as_booked_no_more(house: House, database: Database) -> None:
+    payment, (line,) = await booked(house)
+    for amount in (5000, 3650):
+        house.his.reverse_at_window(line.his_bill_id, money_by="hospital_cash", amount_fen=amount)
+    await house.settle()
+    payment = await house.payment(payment.order_no)
+    (line,) = await house.lines(payment.order_no)
+    assert (line.status, line.paid_out_fen, line.refunded_fen) == (LineStatus.RETURNED, 8650, 0)
+    assert (payment_view(payment, [line]), payment.refunded_fen) == ("refunded", 0)
+    assert await accounts(payment) == {"channel_receivable": 8650, "hospital_cash": -8650}
+    assert await open_cases() == []
+    (option,) = await house.services.staff_refunds.options(await staff(house, "1001", CLERK), payment.order_no)
+    assert (option.allowed_fen, option.reason) == (0, "under_way")
+    connection = await asyncpg.connect(**database.superuser_credentials)
+    try:
+        assert [outcome for outcome in await check_invariants(connection) if not outcome.ok] == []
+    finally:
+        await connection.close()
 
 
 async def test_a_red_receipt_that_does_not_say_who_pays_is_a_case_until_it_does(house: House) -> None:
@@ -243,86 +269,6 @@ async def test_red_receipts_of_the_windows_own_money_are_nobodys_business(house:
     assert await Refund.all().count() == 0
     assert await open_cases() == []
     assert await Inbound.filter(status="received").count() == 0
-
-
-# ---------------------------------------------------------------- refunds made in the channel's console
-
-
-async def external(house: House, payment: Payment, refund_no: str, amount_fen: int, **changes: Any) -> None:
-    values: dict[str, Any] = {"state": RefundState.REFUNDED, "channel_refund_no": f"50{refund_no}", **changes}
-    trade = RefundTrade(refund_no=refund_no, order_no=payment.order_no, amount_fen=Fen(amount_fen), **values)
-    await house.services.applier.apply(
-        refund_evidence(trade, payment.order_no, source="wechatpay", proof=ProofKind.VERIFIED_NOTICE)
-    )
-
-
-async def test_a_refund_by_somebody_else_is_recorded_once_however_often_it_is_told(house: House) -> None:
-    payment, (line,) = await booked(house)
-    await external(house, payment, "X1", 3000, state=RefundState.PROCESSING)
-    for word in ("SUCCESS", "SUCCESS", "success"):
-        await external(house, payment, "X1", 3000, state_text=word)
-    await external(house, payment, "X2", 650)
-    payment = await house.payment(payment.order_no)
-    assert (payment.external_refunded_fen, payment.refunded_fen) == (3650, 0)
-    assert await accounts(payment) == {
-        "channel_receivable": 5000,
-        "external_refund": 3650,
-        "his_confirmed": -8650,
-    }
-    assert await open_cases() == [("external_refund", "X1"), ("external_refund", "X2")]
-    clerk = await staff(house, "1001", CLERK)
-    with pytest.raises(RefundNotPossible) as refused:
-        await request(house.services, clerk, payment, (line.id, None))
-    assert refused.value.values["reason"] == "too_much"
-    assert (await request(house.services, clerk, payment, (line.id, 5000))).amount_fen == 5000
-
-
-async def test_a_refund_by_somebody_else_that_leaves_too_little_stops_ours(house: House) -> None:
-    payment, (line,) = await booked(house)
-    clerk = await staff(house, "1001", CLERK)
-    refund = await request(house.services, clerk, payment, (line.id, None))
-    await external(house, payment, "X1", 1)
-    await house.settle(within=timedelta(hours=3))
-    refund = await Refund.get(id=refund.id)
-    assert (refund.status, refund.sends_started) == (RefundStatus.SENDING, 0)
-    assert ("external_refund", payment.order_no) in await open_cases()
-    assert given_back(house, payment.order_no) == 0
-
-
-async def test_a_channel_that_tells_sums_is_believed_and_counts_no_number_twice(house: House) -> None:
-    payment, (line,) = await booked(house)
-    clerk = await staff(house, "1001", CLERK)
-    channel = held(house.services.outside.channels, "wechatpay")
-    inner = channel.inner
-
-    class Summing:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(inner, name)
-
-        async def query(self, account: Any, order_no: str) -> Trade:
-            trade: Trade = await inner.query(account, order_no)
-            sums = sum(one["refund_fen"] for one in house.pay.books()["refunds"] if one["state"] == "SUCCESS")
-            return Trade(
-                order_no=order_no, exists=True, ever_paid=True, paid_fen=trade.paid_fen, refunded_fen=Fen(sums)
-            )
-
-    channel.inner = Summing()
-    by_hand = house.pay.refund_by_hand(MCHID, payment.order_no, 3000)
-    house.clock.advance(timedelta(minutes=15))
-    refund = await request(house.services, clerk, payment, (line.id, 5000))
-    await house.settle(within=timedelta(hours=5))
-    assert (await house.payment(payment.order_no)).external_refunded_fen == 3000
-    await external(house, payment, by_hand, 3000)
-    payment = await house.payment(payment.order_no)
-    assert payment.external_refunded_fen == 3000
-    await house.settle(within=timedelta(hours=5))
-    assert (await Refund.get(id=refund.id)).status is RefundStatus.REFUNDED
-    assert given_back(house, payment.order_no) == 8000
-    assert await accounts(payment) == {
-        "channel_receivable": 650,
-        "external_refund": 3000,
-        "his_confirmed": -3650,
-    }
 
 
 # ---------------------------------------------------------------- disputes

@@ -141,12 +141,26 @@ def _booked(world: World) -> dict[str, int]:
     return booked
 
 
+def _paid_out(world: World) -> dict[str, int]:
+    """What the window has given back in cash of each of our orders, and has told us."""
+    paid_out: Counter[str] = Counter()
+    for bill in world.his.bills.values():
+        orders = {one.receipt_no: one.order_no for one in bill.booked if one.paid_by == "mobile"}
+        for red in bill.red:
+            if red.receipt_no in orders and red.money_by == "hospital_cash" and _is_told(world, red):
+                paid_out[orders[red.receipt_no]] += red.amount_fen
+    return paid_out
+
+
+def _is_told(world: World, red: Red) -> bool:
+    return any(event.red_receipt_no == red.red_receipt_no and event.accepted_at for event in world.his.events)
+
+
 def _is_ours_to_return(world: World, red: Red) -> bool:
     """Asked for by us, or made at the window, told to us, and not kept by two people above the cap."""
     if red.refund_no:
         return True
-    told = any(event.red_receipt_no == red.red_receipt_no and event.accepted_at for event in world.his.events)
-    return red.money_by == "us_original_route" and told and red.red_receipt_no not in world.kept
+    return red.money_by == "us_original_route" and _is_told(world, red) and red.red_receipt_no not in world.kept
 
 
 def _money(world: World) -> Iterator[str]:
@@ -264,7 +278,7 @@ def _groups(world: World) -> dict[str, dict[str, list[Line]]]:
 
 def _ledger(world: World) -> Iterator[str]:
     """Transfers add up to what the counterparties' books say."""
-    booked = _booked(world)
+    booked, paid_out = _booked(world), _paid_out(world)
     orders = {order["out_trade_no"]: order for order in world.pay.books()["orders"]}
     balances: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for order_no, debit, credit, amount in world.postgres.query(
@@ -284,7 +298,14 @@ def _ledger(world: World) -> Iterator[str]:
             )
         if (status == "paid") != (taken > 0) and not (status == "paid" and order is None):
             yield f"{order_no}: {status}, but the channel has taken {taken} fen"
-        expected = Counter({"channel_receivable": taken - given_back, "his_confirmed": -booked.get(order_no, 0)})
+        cash = paid_out.get(order_no, 0)
+        expected = Counter(
+            {
+                "channel_receivable": taken - given_back,
+                "his_confirmed": cash - booked.get(order_no, 0),
+                "hospital_cash": -cash,
+            }
+        )
         found = balances[order_no]
         for account in sorted(expected.keys() | found.keys()):
             if expected[account] != found[account]:
