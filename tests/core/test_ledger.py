@@ -15,7 +15,7 @@ from core.ledger import Account, Ledger, TransferKind
 from core.models import Payment, Seal, Transfer
 from core.money import Fen
 from core.outside import Outside
-from core.seals import Head, newest_heads
+from core.seals import SEALED_EVERY, Head, newest_heads
 from core.transactions import transaction
 from core.verifying import verify_ledger
 from simulators.clock import ManualClock
@@ -155,23 +155,27 @@ async def test_seals_join_and_quiet_minutes_make_none(books: Books) -> None:
     await books.paid()
     (first,) = await books.seal(timedelta(0))
     assert await books.seal() == await books.seal(timedelta(hours=3)) == []
-    await books.paid()
-    (second,) = await books.seal(timedelta(hours=9))
-    one, two = await Seal.all().order_by("number")
-    assert (one.number, two.number, one.after_place) == (1, 2, 0)
+    order_no = await books.paid()
+    assert [head.number for head in await books.seal(timedelta(0))] == [2]
+    async with transaction():
+        await external_refund(books, order_no, books.house.services.outside)
+    assert await books.seal(SEALED_EVERY - timedelta(seconds=1)) == []
+    (third,) = await books.seal(timedelta(hours=9))
+    one, two, three = await Seal.all().order_by("number")
+    assert ([one.number, two.number, three.number], one.after_place) == ([1, 2, 3], 0)
     assert (two.after_place, two.previous_mac) == (one.last_place, one.mac)
-    assert two.last_place == max(row["place"] for row in await books.forger.fetch("SELECT place FROM transfer"))
+    assert three.last_place == max(row["place"] for row in await books.forger.fetch("SELECT place FROM transfer"))
     assert (one.transfers, one.balances) == (
         2,
         {"awaiting_his": 0, "channel_receivable": 8650, "his_confirmed": -8650},
     )
-    assert [str(head) for head in await newest_heads()] == [f"renhe:2:{two.mac}"]
-    assert (first, second) == (
+    assert [str(head) for head in await newest_heads()] == [f"renhe:3:{three.mac}"]
+    assert (first, third) == (
         Head(institution="renhe", number=1, mac=one.mac),
-        Head(institution="renhe", number=2, mac=two.mac),
+        Head(institution="renhe", number=3, mac=three.mac),
     )
-    report = await books.verify(first, second)
-    assert (report.wrong, report.seals, report.unsealed) == (0, 2, 0)
+    report = await books.verify(first, third)
+    assert (report.wrong, report.seals, report.unsealed) == (0, 3, 0)
 
 
 async def test_many_sealers_at_once_make_one_seal(books: Books) -> None:
