@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from psycopg import sql
+import psycopg
 
 from runtime.embedded_postgres import APP_ROLE, OWNER_ROLE, SUPERUSER, EmbeddedPostgres
 
@@ -31,6 +31,17 @@ USES_MAX = 100
 """What is deleted stays in a table's file for a while: after so many tests a database is dropped all the same."""
 
 LEAVE_SECONDS = 10
+
+SWEEPING = """
+SELECT string_agg(CASE relkind
+    WHEN 'r' THEN format('DELETE FROM public.%%I', relname)
+    ELSE format('SELECT setval(%%L, seqstart, false) FROM pg_sequence WHERE seqrelid = %%s', oid::regclass, oid)
+    END, ';')
+FROM pg_class WHERE relnamespace = 'public'::regnamespace AND CASE relkind
+    WHEN 'r' THEN has_table_privilege(%(role)s, oid, 'INSERT, UPDATE, DELETE')
+    WHEN 'S' THEN has_sequence_privilege(%(role)s, oid, 'USAGE, UPDATE') END
+"""
+"""The statements that leave nothing behind of what the programs' role can write."""
 
 _numbers = itertools.count(1)
 _emptied: WeakKeyDictionary[EmbeddedPostgres, list[Database]] = WeakKeyDictionary()
@@ -45,6 +56,17 @@ class Database:
     uses: int = field(default=0, init=False)
     is_rebuilt: bool = field(default=False, init=False)
     """Somebody may have changed more than rows."""
+
+    broom: psycopg.Connection | None = field(default=None, init=False, repr=False)
+    sweeping: str = field(default="", init=False, repr=False)
+
+    def let_go(self) -> None:
+        if self.broom is not None:
+            self.broom.close()
+
+    def drop(self) -> None:
+        self.let_go()
+        self.cluster.drop_database(self.name)
 
     @property
     def app_dsn(self) -> str:
@@ -95,6 +117,8 @@ def a_cluster() -> Iterator[EmbeddedPostgres]:
         cluster.start(die_with_us=True)
         yield cluster
     finally:
+        for database in _emptied.pop(cluster, ()):
+            database.let_go()
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -125,12 +149,12 @@ def a_migrated_database(cluster: EmbeddedPostgres) -> Iterator[Database]:
     try:
         yield database
         if database.is_rebuilt or database.uses >= USES_MAX:
-            cluster.drop_database(database.name)
+            database.drop()
         else:
             _empty(database)
             spare.append(database)
     except BaseException:
-        cluster.drop_database(database.name)
+        database.drop()
         raise
 
 
@@ -142,21 +166,17 @@ def _a_new_database(cluster: EmbeddedPostgres, *, template: str | None) -> Datab
 
 def _empty(database: Database) -> None:
     """Everybody out, and no row left where the programs' role can write; triggers that forbid it do not fire."""
-    with database.cluster.superuser(database.name) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-            [LEAVE_SECONDS * 1000],
-        )
-        connection.execute("SET session_replication_role = replica")
-        for kind, name in connection.execute(
-            "SELECT relkind::text, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND CASE relkind"
-            " WHEN 'r' THEN has_table_privilege(%(role)s, oid, 'INSERT, UPDATE, DELETE')"
-            " WHEN 'S' THEN has_sequence_privilege(%(role)s, oid, 'USAGE, UPDATE') END",
-            {"role": APP_ROLE},
-        ).fetchall():
-            statement = "DELETE FROM {}" if kind == "r" else "ALTER SEQUENCE {} RESTART"
-            connection.execute(sql.SQL(statement).format(sql.Identifier("public", name)))
+    if database.broom is None:
+        database.broom = psycopg.connect(database.cluster.superuser_dsn(database.name), autocommit=True)
+        database.broom.execute("SET session_replication_role = replica")
+    database.broom.execute(
+        "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        [LEAVE_SECONDS * 1000],
+    )
+    if not database.sweeping:
+        ((database.sweeping,),) = database.broom.execute(SWEEPING, {"role": APP_ROLE}).fetchall()
+    database.broom.execute(database.sweeping)
 
 
 def _migrate(owner_url: str) -> None:
