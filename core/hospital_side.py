@@ -10,6 +10,8 @@ from uuid import UUID
 from tortoise.exceptions import IntegrityError
 
 from core.cases import Cases
+from core.disputes import CASE as CONTRADICTION
+from core.disputes import Disputes
 from core.evidence import Evidence
 from core.his_evidence import RED_RECEIPT
 from core.ledger import Account, TransferKind
@@ -17,7 +19,6 @@ from core.models import Confirmation, HisLock, Payment, PaymentLine
 from core.outside import Outside
 from core.payment_rows import PaymentRows
 from core.red_receipts import RedReceipts
-from core.returning import Returning
 from core.states import HOLDS_BILL, ConfirmationStatus, LineStatus, LockStatus
 from core.telling import BEING_DECIDED, Telling
 from core.tenancy import scoped
@@ -30,7 +31,6 @@ RETURNED_TOGETHER_WITHIN = timedelta(seconds=30)
 """What must go back waits so long for the payment's other groups, so that all of it goes back in one refund."""
 
 GOES_BACK = frozenset({LineStatus.REJECTED, LineStatus.SURPLUS})
-GOING_BACK = frozenset({LineStatus.RETURNING, LineStatus.RETURNED})
 REASON_LENGTH_MAX = 200
 
 
@@ -40,7 +40,7 @@ class HospitalSide:
 
     outside: Outside
     steps: PaymentRows
-    returning: Returning
+    disputes: Disputes
     red_receipts: RedReceipts
     cases: Cases
     telling: Telling
@@ -147,7 +147,8 @@ class HospitalSide:
         self, payment: Payment, confirmation: Confirmation, evidence: Evidence, event_id: UUID
     ) -> None:
         if evidence.kind == RED_RECEIPT:
-            await self.red_receipts.came(payment, confirmation, evidence, event_id)
+            if not await self.disputes.end(payment, confirmation, evidence, event_id):
+                await self.red_receipts.came(payment, confirmation, evidence, event_id)
             return
         if evidence.proves is None:
             return
@@ -156,13 +157,13 @@ class HospitalSide:
             if confirmation.status is not status:
                 await self.cases.open(
                     payment.institution_id,
-                    "hospital_contradicts_itself",
+                    CONTRADICTION,
                     confirmation.confirm_no,
                     payment_id=payment.id,
                     details={"was": confirmation.status.value, "now": status.value},
                 )
                 if status is ConfirmationStatus.CONFIRMED:
-                    await self._dispute(payment, confirmation)
+                    await self.disputes.begin(payment, confirmation, event_id)
             return
         now = self.outside.clock.now()
         await scoped(payment.institution_id).change(
@@ -190,22 +191,6 @@ class HospitalSide:
             await self.steps.release_locks(payment, now, confirm_no=confirmation.confirm_no)
         await self._ended(payment, all_lines, lines, now)
         await self._wake_waiting(lines, now)
-
-    async def _dispute(self, payment: Payment, confirmation: Confirmation) -> None:
-        """The HIS has booked after all what it had refused: what goes back of it is disputed, unsent money waits."""
-        await self.returning.stop_unsent(payment)
-        for line in await self.steps.lines(payment):
-            if line.confirmation_id != confirmation.id or line.status not in GOING_BACK:
-                continue
-            await self.steps.set_line(line, status=LineStatus.DISPUTED, due_at=None)
-            await self.steps.move(
-                payment,
-                line.id,
-                TransferKind.DISPUTED,
-                Account.HIS_DISPUTE,
-                Account.HIS_CONFIRMED,
-                line.amount_fen,
-            )
 
     async def _confirmed(
         self,

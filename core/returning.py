@@ -9,14 +9,18 @@ from uuid import UUID
 
 from core.cases import Cases
 from core.ledger import Account, TransferKind
-from core.models import Payment, Refund, RefundLine
+from core.models import Payment, Refund, RefundLine, StaffCase
 from core.money import Fen
 from core.outside import Outside
 from core.payment_rows import PaymentRows
-from core.states import LineStatus, RefundStatus
+from core.states import CaseStatus, LineStatus, RefundStatus
 from core.telling import Telling
 from core.tenancy import scoped
 from core.transactions import atomically, rows
+
+UNSENT = [RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS, RefundStatus.SENDING]
+DOUBTS = ["contradicting_evidence", "hospital_contradicts_itself", "refund_contradiction"]
+"""Cases while which money that has not left waits for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Returning:
             cause=cause[:32],
             status=RefundStatus.APPROVED,
             amount_fen=amount,
+            external_fen=replaces.external_fen if replaces else 0,
             replaces_id=replaces.id if replaces else None,
             **(_handed_on(replaces) if replaces else {}),
             created_at=self.outside.clock.now(),
@@ -124,13 +129,20 @@ class Returning:
 
     async def stop_unsent(self, payment: Payment) -> None:
         """What was believed about this payment is in doubt: money that has not left waits for a person."""
-        waiting = [RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS, RefundStatus.SENDING]
         await (
             scoped(payment.institution_id)
             .of(Refund)
-            .filter(payment_id=payment.id, status__in=waiting, sends_started=0)
+            .filter(payment_id=payment.id, status__in=UNSENT, sends_started=0)
             .update(due_at=None)
         )
+
+    async def go_on(self, payment: Payment) -> None:
+        """A doubt is over: unless another one is left, what `stop_unsent` has stopped goes on."""
+        scope = scoped(payment.institution_id)
+        if await scope.find(StaffCase, payment_id=payment.id, kind=DOUBTS, status=CaseStatus.OPEN):
+            return
+        stopped = {"payment_id": payment.id, "status": UNSENT, "sends_started": 0, "due_at": None}
+        await scope.change(Refund, stopped, due_at=self.outside.clock.now())
 
 
 def _handed_on(replaced: Refund) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from core.channel_side import ChannelSide
 from core.confirmations import Confirmations
 from core.consents import Consents
 from core.decisions import Decisions
+from core.disputes import Disputes
 from core.external_refunds import ExternalRefunds
 from core.followup import FollowUp
 from core.guesses import Guesses
@@ -102,8 +103,9 @@ class Services:
         arriving = Arriving(outside, steps, cases, messages)
         reversals = Reversals(outside, steps, cases, arriving)
         external = ExternalRefunds(outside, steps, cases, arriving)
+        disputes = Disputes(outside, steps, returning, arriving, cases)
         red_receipts = RedReceipts(outside, institutions, steps, reversals, external, cases)
-        hospital_side = HospitalSide(outside, steps, returning, red_receipts, cases, telling)
+        hospital_side = HospitalSide(outside, steps, disputes, red_receipts, cases, telling)
         applier = Applier(
             outside,
             ChannelSide(outside, steps, hospital_side, cases),

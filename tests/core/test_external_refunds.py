@@ -153,6 +153,12 @@ async def its_number_dies(house: House, payment: Payment, line: PaymentLine) -> 
     await by_hand(house, payment, 3000)
 
 
+async def its_number_dies_after_it_was_counted(house: House, payment: Payment, line: PaymentLine) -> None:
+    await by_hand(house, payment, 3000)
+    house.faults.script("wechatpay.refund_closed")
+    await request(house.services, await staff(house, "1001", CLERK), payment, (line.id, None))
+
+
 MOMENTS = (
     before_it_is_asked_for,
     before_the_his_has_taken_it_back,
@@ -160,6 +166,7 @@ MOMENTS = (
     after_it_was_sent_in_vain,
     while_it_is_refused,
     its_number_dies,
+    its_number_dies_after_it_was_counted,
 )
 
 

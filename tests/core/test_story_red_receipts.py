@@ -11,11 +11,11 @@ import pytest
 
 from core.errors import AlreadyDecided, RefundNotPossible
 from core.evidence import booking_evidence, rejection_evidence
-from core.his_evidence import reversal_evidence
-from core.invariants import check_invariants
+from core.his_evidence import red_receipt_evidence, reversal_evidence
+from core.invariants import Outcome, check_invariants
 from core.models import Decision, Inbound, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
 from core.money import Fen
-from core.ports import BillReceipt, Booking, Reversal
+from core.ports import BillReceipt, Booking, MoneyBy, RedReceipt, Reversal
 from core.states import DecisionStatus, LineStatus, ProofKind, RefundStatus
 from core.viewing import payment_view
 from tests.support.house import House
@@ -25,11 +25,22 @@ from tests.support.refunding import CLERK, accounts, booked, given_back, request
 
 @pytest.fixture
 async def house(tortoise: object) -> House:
-    return await House.build(settings={"refund_approve_above_fen": 10_000, "refund_daily_cap_fen": 10_000})
+    return await House.build(
+        settings={"refund_approve_above_fen": 10_000, "refund_daily_cap_fen": 10_000, "merge": True}
+    )
 
 
 async def open_cases() -> list[tuple[str, str]]:
     return [(case.kind, case.subject) for case in await StaffCase.filter(status="open").order_by("id")]
+
+
+async def off(database: Database) -> list[Outcome]:
+    """The identities that do not hold."""
+    connection = await asyncpg.connect(**database.superuser_credentials)
+    try:
+        return [outcome for outcome in await check_invariants(connection) if not outcome.ok]
+    finally:
+        await connection.close()
 
 
 # ---------------------------------------------------------------- red receipts
@@ -129,11 +140,7 @@ async def test_what_the_window_has_paid_out_whole_stands_as_booked_no_more(house
     assert await open_cases() == []
     (option,) = await house.services.staff_refunds.options(await staff(house, "1001", CLERK), payment.order_no)
     assert (option.allowed_fen, option.reason) == (0, "under_way")
-    connection = await asyncpg.connect(**database.superuser_credentials)
-    try:
-        assert [outcome for outcome in await check_invariants(connection) if not outcome.ok] == []
-    finally:
-        await connection.close()
+    assert await off(database) == []
 
 
 async def test_a_red_receipt_that_does_not_say_who_pays_is_a_case_until_it_does(house: House) -> None:
@@ -306,6 +313,69 @@ async def test_what_was_returned_and_is_booked_after_all_is_disputed(house: Hous
     assert line.status is LineStatus.DISPUTED
     assert await accounts(payment) == {"his_dispute": 8650, "his_confirmed": -8650}
     assert await open_cases() == [("hospital_contradicts_itself", line.confirm_no)]
+    await red_receipt_over(house, payment, line, 8650)
+    (line,) = await house.lines(payment.order_no)
+    assert line.status is LineStatus.RETURNED
+    assert (await accounts(payment), await open_cases()) == ({}, [])
+
+
+async def rejected_a_moment_ago(house: House) -> tuple[Payment, PaymentLine]:
+    """Refused by the HIS while another bill of the payment is still being decided."""
+    payer = await house.payer()
+    patient = await house.bound(payer)
+    bills = [house.bill(), house.bill(total_fen=1200)]
+    started = await house.start(
+        payer, patient, bills[0], bills=tuple(("", bill) for bill in bills), shown_fen=Fen(9850)
+    )
+    first, second = await house.lines(started.order_no)
+    house.faults.script("hospital.refuses_confirm", key=first.confirm_no)
+    house.faults.script("hospital.not_reached", key=second.confirm_no, times=2)
+    house.pay_sheet(started)
+    while first.status is not LineStatus.REJECTED:
+        if not await house.step():
+            house.clock.advance(timedelta(seconds=1))
+        first, second = await house.lines(started.order_no)
+    assert second.status is LineStatus.CONFIRMING
+    return await house.payment(started.order_no), first
+
+
+async def test_what_was_refused_a_moment_ago_and_is_booked_after_all_stays_until_the_his_takes_it_back(
+    house: House, database: Database
+) -> None:
+    payment, line = await rejected_a_moment_ago(house)
+    await booked_after_all(house, payment, line)
+    await house.settle(within=timedelta(hours=2))
+    line, other = await house.lines(payment.order_no)
+    (refund,) = await Refund.all()
+    assert (line.status, other.status) == (LineStatus.DISPUTED, LineStatus.CONFIRMED)
+    assert (refund.status, refund.due_at, refund.amount_fen) == (RefundStatus.APPROVED, None, 8650)
+    assert await accounts(payment) == {
+        "channel_receivable": 9850,
+        "his_confirmed": -9850,
+        "his_dispute": 8650,
+        "refund_payable": -8650,
+    }
+    assert await off(database) == []
+    for amount_fen in (1, 8650):  # only all of it ends the dispute
+        await red_receipt_over(house, payment, line, amount_fen)
+    await house.settle(within=timedelta(hours=2))
+    line, _ = await house.lines(payment.order_no)
+    assert line.status is LineStatus.RETURNED
+    assert given_back(house, payment.order_no) == 8650
+    assert await accounts(payment) == {"channel_receivable": 1200, "his_confirmed": -1200}
+    assert await open_cases() == [("hospital_refund_unclear", "H1")]
+    assert await off(database) == []
+
+
+async def red_receipt_over(house: House, payment: Payment, line: PaymentLine, amount_fen: int) -> None:
+    receipt = RedReceipt(
+        red_receipt_no=f"H{amount_fen}",
+        known=True,
+        confirm_no=line.confirm_no,
+        amounts_fen={line.his_bill_id: Fen(amount_fen)},
+        money_by=MoneyBy.US_ORIGINAL_ROUTE,
+    )
+    await house.services.applier.apply(red_receipt_evidence(payment.order_no, receipt))
 
 
 async def test_money_that_has_not_left_stops_when_it_is_disputed(house: House) -> None:
