@@ -55,7 +55,6 @@ kills:  ## days with real processes and kill -9: SEED=7 repeats one, AGAIN=50 sa
 	$(BIN)/python -m tests.kills $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(AGAIN),--again $(AGAIN))
 
 lock:  ## newest versions that pyproject.toml allows, with their hashes
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) --upgrade -o requirements.lock
 	$(UV_COMPILE) --upgrade --extra sandbox -c requirements.lock -o requirements-sandbox.lock
 	$(UV_COMPILE) --upgrade --extra sandbox --extra test -c requirements-sandbox.lock -o requirements-dev.lock

@@ -63,14 +63,21 @@ flock 9
 if [ ! -x .venv/bin/python ]; then
     "$python" -m venv .venv
 fi
+# uv takes a tenth of pip's time, but reads none of pip's settings: where it cannot reach a registry, pip does it all.
+install() {
+    local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" --require-hashes -r <(sed -n '/^uv==/,/[^\\]$/p' "$1")
+    .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r "$1" 2>/dev/null ||
+        "${pip[@]}" --require-hashes -r "$1"
+    "${pip[@]}" --no-deps --no-build-isolation -e .
+}
 # The tests' lock holds everything of the sandbox's, so whoever has tested need install nothing to run.
 stamp() { cat "$1" pyproject.toml | sha256sum | cut -d ' ' -f 1; }
 is_installed() { [ "$(cat ".venv/installed-$1" 2>/dev/null)" = "$(stamp "$1")" ]; }
 if ! is_installed "$lock" && ! is_installed requirements-dev.lock; then
     echo "Installing Python packages from $lock …"
     rm -f .venv/installed-*
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    install "$lock"
     stamp "$lock" >".venv/installed-$lock"
 fi
 
