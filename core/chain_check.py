@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
 
-from core.ledger import GAVE_BACK, TransferKind, TransferText, mac_of, transfer_text
+from core.ledger import GAVE_BACK, TransferKind, mac_of, transfer_text
 from core.ledger_report import Finding, Report, code_of
 from core.snapshot import ROWS_AT_ONCE, each_row, moment_of
 
@@ -27,15 +26,15 @@ WHERE (p.paid_fen <> 0 OR p.refunded_fen <> 0) AND NOT EXISTS (
 """
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(slots=True)
 class _Chain:
     """One payment's transfers, as far as they have been read."""
 
     institution_id: str
     payment_id: str
     order_no: str  # "" when there is no such payment
-    paid_fen: str
-    refunded_fen: str
+    paid_fen: int
+    refunded_fen: int
     seq: int = 0
     macs: tuple[str, ...] = ("",)  # what may stand before the next one; empty: it is not known
     paid_sum: int = 0
@@ -76,44 +75,41 @@ class ChainCheck:
         if chain is None or payment_id != chain.payment_id or institution_id != chain.institution_id:
             self._end(chain)
             order_no, paid_fen, refunded_fen = payment
-            chain = self._chain = _Chain(
-                institution_id=institution_id,
-                payment_id=payment_id,
-                order_no=order_no,
-                paid_fen=paid_fen,
-                refunded_fen=refunded_fen,
+            chain = self._chain = _Chain(institution_id, payment_id, order_no, int(paid_fen), int(refunded_fen))
+        self.report.transfers += 1
+        number = int(seq)
+        if number != chain.seq + 1:
+            self._say(chain, None, f"transfer {_between(chain.seq, number)} is missing")
+            chain.macs = ()
+        made = [
+            mac_of(
+                self.key,
+                transfer_text(
+                    previous,
+                    row_id.replace("-", ""),
+                    institution_id.replace("-", ""),
+                    payment_id.replace("-", ""),
+                    seq,
+                    cause,
+                    kind,
+                    debit,
+                    credit,
+                    amount,
+                    moment_of(at),
+                ),
             )
-        written = (
-            row_id.replace("-", ""),
-            institution_id.replace("-", ""),
-            payment_id.replace("-", ""),
-            seq,
-            cause,
-            kind,
-            debit,
-            credit,
-            amount,
-            moment_of(at),
-        )
-        self._transfer(chain, int(seq), written, mac)
+            for previous in chain.macs
+        ]
+        if made and mac not in made:
+            self._say(chain, number, "is not as it was written")
+            chain.macs = (mac, *made)  # either its text or its mac was changed: the next one tells
+        else:
+            chain.macs = (mac,)
+        chain.seq = number
         if kind == TransferKind.PAID:
             chain.paid_sum += int(amount)
         elif kind in GAVE_BACK:
             chain.refunded_sum += int(amount)
-
-    def _transfer(self, chain: _Chain, seq: int, written: TransferText, stored: str) -> None:
-        self.report.transfers += 1
-        if seq != chain.seq + 1:
-            missing = f"{chain.seq + 1}" if seq == chain.seq + 2 else f"{chain.seq + 1} to {seq - 1}"
-            self._say(chain, None, f"transfer {missing} is missing")
-            chain.macs = ()
-        made = [mac_of(self.key, transfer_text(previous, written)) for previous in chain.macs]
-        if made and not any(hmac.compare_digest(mac.encode(), stored.encode()) for mac in made):
-            self._say(chain, seq, "is not as it was written")
-            chain.macs = (stored, *made)  # either its text or its mac was changed: the next one tells
-        else:
-            chain.macs = (stored,)
-        chain.seq = seq
 
     def _end(self, chain: _Chain | None) -> None:
         if chain is None:
@@ -122,13 +118,17 @@ class ChainCheck:
         if not chain.order_no:
             self._say(chain, None, "these transfers belong to no payment")
             return
-        for name, said, found in (
-            ("paid_fen", chain.paid_fen, chain.paid_sum),
-            ("refunded_fen", chain.refunded_fen, chain.refunded_sum),
-        ):
-            if int(said) != found:
-                self._say(chain, None, f"{name} of its row is {said}, its transfers add up to {found}")
+        self._sum(chain, "paid_fen", chain.paid_fen, chain.paid_sum)
+        self._sum(chain, "refunded_fen", chain.refunded_fen, chain.refunded_sum)
+
+    def _sum(self, chain: _Chain, name: str, said: int, found: int) -> None:
+        if said != found:
+            self._say(chain, None, f"{name} of its row is {said}, its transfers add up to {found}")
 
     def _say(self, chain: _Chain, seq: int | None, problem: str) -> None:
         institution = code_of(self.codes, UUID(chain.institution_id))
         self.report.add(Finding(institution=institution, place=chain.place, seq=seq, problem=problem))
+
+
+def _between(before: int, after: int) -> str:
+    return f"{before + 1}" if after == before + 2 else f"{before + 1} to {after - 1}"

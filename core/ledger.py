@@ -72,17 +72,28 @@ def mac_of(key: bytes, text: bytes) -> str:
     return hmac.digest(key, text, "sha256").hex()
 
 
-_TRANSFER = '["transfer","%s","%s","%s","%s",%s,"%s","%s","%s","%s",%s,"%s"]'
+def transfer_text(
+    previous: str,
+    row_id: str,
+    institution_id: str,
+    payment_id: str,
+    seq: str,
+    cause: str,
+    kind: str,
+    debit: str,
+    credit: str,
+    amount_fen: str,
+    at: str,
+) -> bytes:
+    """What the mac of a transfer is over: its values as texts, ids as 32 hex digits, `at` as `moment_text`.
 
-TransferText = tuple[str, str, str, str, str, str, str, str, str, str]
-"""A transfer's id, institution, payment (32 hex digits each), seq, cause, kind, debit, credit, amount in fen and
-`moment_text`, as they are written into its mac. None that we write holds a quote or a backslash, so no two
-transfers share a text."""
-
-
-def transfer_text(previous: str, written: TransferText) -> bytes:
-    """What the mac of a transfer is over, given the mac before it ("" for the first one of its payment)."""
-    return (_TRANSFER % (previous, *written)).encode()
+    `previous` is the mac before it, "" for the first one of its payment. No value that we write holds a quote or a
+    backslash, so no two transfers share a text.
+    """
+    return (
+        f'["transfer","{previous}","{row_id}","{institution_id}","{payment_id}",{seq},"{cause}","{kind}",'
+        f'"{debit}","{credit}",{amount_fen},"{at}"]'
+    ).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,8 @@ class Ledger:
         if kind is not TransferKind.PAID:
             seq, previous = await self._last(institution_id, payment_id)
         row_id, at = self.outside.ids.uuid(), self.outside.clock.now()
-        written = (
+        text = transfer_text(
+            previous,
             row_id.hex,
             institution_id.hex,
             payment_id.hex,
@@ -123,7 +135,7 @@ class Ledger:
             str(amount_fen),
             moment_text(at),
         )
-        mac = mac_of(ledger_key(self.outside.keyring), transfer_text(previous, written))
+        mac = mac_of(ledger_key(self.outside.keyring), text)
         await Transfer.create(
             id=row_id,
             institution_id=institution_id,

@@ -69,16 +69,15 @@ class Contents:
     def of(cls, transfers: Iterable[SealedTransfer]) -> Self:
         ordered = sorted(transfers)
         balances: Counter[str] = Counter()
-        digest = hashlib.sha256()
-        for member, place, mac, debit, credit, amount_fen in ordered:
-            balances[debit] += amount_fen
-            balances[credit] -= amount_fen
-            digest.update(b"%s%d:%s" % (member, place, mac.encode()))
+        for transfer in ordered:
+            balances[transfer.debit] += transfer.amount_fen
+            balances[transfer.credit] -= transfer.amount_fen
+        lines = [b"%s%d:%s" % (transfer.member, transfer.place, transfer.mac.encode()) for transfer in ordered]
         return cls(
             transfers=len(ordered),
             balances=dict(sorted(balances.items())),
             members=b"".join(transfer.member for transfer in ordered),
-            digest=digest.hexdigest(),
+            digest=hashlib.sha256(b"".join(lines)).hexdigest(),
         )
 
 

@@ -57,4 +57,4 @@ async def each_row(connection: asyncpg.Connection, query: str, take: Callable[[l
 
 def moment_of(text: str) -> str:
     """core.ledger.moment_text of a time that `each_row` handed over, which leaves out zeros at its end."""
-    return f"{text[:10]}T{text[11:19]}{text[19:-3] or '.':0<7}+00:00"
+    return f"{text[:10]}T{text[11:19]}{(text[19:-3] or '.').ljust(7, '0')}+00:00"
