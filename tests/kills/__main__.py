@@ -7,46 +7,35 @@ how often it fails. A run ends with its totals, or with the seeds that failed an
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
-from runtime.child_processes import dies_with_us
 from tests.kills.machines import Machines, a_set_of_machines
 from tests.kills.mutations import MUTATIONS
 from tests.kills.running import Result, run_seed
+from tests.kills.workers import results, told_to_end
 
 FAILURES_MAX = 5  # then the run stops looking for more
 PROGRESS = 20
+PROCESSES_PER_CORE = 2  # each one waits half of the time
 
 
 def main() -> int:
     arguments = _arguments()
     logging.getLogger().addHandler(logging.NullHandler())
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, told_to_end)
     memory = Path("/dev/shm")  # noqa: S108
     if os.access(memory, os.W_OK):
         tempfile.tempdir = str(memory)  # nothing here must outlive the run
-    if arguments.worker:
-        return _work(arguments)
     if arguments.seeds is None:
         return _show(arguments)
     return _search(arguments)
-
-
-def _end(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,12 +44,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="run so many, one after the other, and show the totals")
     parser.add_argument("--start", type=int, default=1, help="the first of them")
     parser.add_argument("--again", type=int, default=0, help="run a seed that has failed so often again")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--processes", type=int, default=PROCESSES_PER_CORE * (os.cpu_count() or 1))
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), default="", help="make this mistake")
     parser.add_argument("--quiet", action="store_true", help="no steps")
     parser.add_argument("--traces", type=Path, default=Path(tempfile.gettempdir()) / "zhenfu-kills")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--stride", type=int, default=1, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -107,7 +94,9 @@ def _search(arguments: argparse.Namespace) -> int:
     totals: Counter[str] = Counter()
     failed: list[Result] = []
     done = 0
-    for result in _results(arguments):
+    seeds = range(arguments.start, arguments.start + arguments.seeds)
+    processes = min(arguments.processes, arguments.seeds)
+    for result in results(seeds, processes=processes, mutation=arguments.mutation):
         done += 1
         totals.update(result.counts)
         if result.failure:
@@ -124,8 +113,8 @@ def _search(arguments: argparse.Namespace) -> int:
     for name, count in sorted(totals.items()):
         print(f"  {count:10}  {name}")
     if failed:
-        seeds = ", ".join(str(result.seed) for result in failed)
-        print(f"FAILED seeds: {seeds}; one of them again: make kills SEED={failed[0].seed} AGAIN=50")
+        numbers = ", ".join(str(result.seed) for result in failed)
+        print(f"FAILED seeds: {numbers}; one of them again: make kills SEED={failed[0].seed} AGAIN=50")
         if arguments.again:
             with a_set_of_machines() as machines:
                 for result in failed:
@@ -142,53 +131,6 @@ def _say_caught(arguments: argparse.Namespace, failed: list[Result], done: int) 
         return False
     print(f"{arguments.mutation} is NOT caught by any of {done} seeds")
     return True
-
-
-def _results(arguments: argparse.Namespace) -> Iterator[Result]:
-    """Every process has machines of its own and every so-manieth seed."""
-    with ExitStack() as stack:
-        ears = stack.enter_context(selectors.DefaultSelector())
-        for number in range(min(arguments.processes, arguments.seeds)):
-            worker = stack.enter_context(
-                subprocess.Popen(
-                    [
-                        sys.executable,
-                        *("-m", "tests.kills", "--worker"),
-                        *(("--mutation", arguments.mutation) if arguments.mutation else ()),
-                        *("--start", str(arguments.start + number), "--stride", str(arguments.processes)),
-                        *("--seeds", str(len(range(number, arguments.seeds, arguments.processes)))),
-                    ],
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    preexec_fn=dies_with_us(signal.SIGTERM),
-                )
-            )
-            stack.callback(worker.terminate)
-            ears.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
-        while ears.get_map():
-            for key, _ in ears.select():
-                worker = key.data
-                assert worker.stdout is not None
-                line = worker.stdout.readline()
-                if line:
-                    yield Result(**json.loads(line))
-                else:
-                    ears.unregister(worker.stdout)
-                    if worker.wait() != 0:
-                        raise SystemExit(f"a worker ended with status {worker.returncode}")
-
-
-def _work(arguments: argparse.Namespace) -> int:
-    with a_set_of_machines() as machines:
-        for number in range(arguments.seeds):
-            seed = arguments.start + number * arguments.stride
-            result = run_seed(machines, seed, mutation=arguments.mutation)
-            if not result.failure:
-                result.trace = []
-            print(json.dumps(result.as_json()), flush=True)
-            if result.failure and arguments.mutation:
-                break
-    return 0
 
 
 if __name__ == "__main__":

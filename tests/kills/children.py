@@ -16,11 +16,12 @@ from sanic.mixins.routes import RouteMixin
 
 import scheduler.worker
 from channels.wechatpay import params as wechatpay_params
-from runtime import logs, programs
+from runtime import logs, postgres_engine, programs
 from runtime.settings import read_settings
 from tests.kills.mutations import MUTATIONS
 
 WEB, WORKER = "web", "worker"
+ALSO_LOADED = (postgres_engine,)  # by name, when a program opens its database
 BELL = signal.SIGUSR1
 """Tells a worker that something is due."""
 

@@ -1,8 +1,9 @@
 """A warm fork server: a process that has imported everything, so that a new program runs within a tenth of a second.
 
-Run as `python -m tests.kills.forking FD`. It has one thread and no event loop. It speaks JSON over a socket that keeps
-messages apart; a child announces itself there too, and its end is told by whoever has waited for it. When this server
-dies its children do, and it dies with the process that started it.
+Run as `python -m tests.kills.forking FD …`: one server for each of these sockets, all copies of the first one. A
+server has one thread and no event loop. It speaks JSON over its socket, which keeps messages apart; a child announces
+itself there too, and its end is told by whoever has waited for it. When a server dies its children do, and it ends
+when nobody holds the other end of its socket.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,23 +26,45 @@ MESSAGE_BYTES_MAX = 1 << 16
 
 
 def main() -> NoReturn:
-    control = socket.socket(fileno=int(sys.argv[1]))
+    controls = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
+    first = controls[0].recv(MESSAGE_BYTES_MAX)
+    if not first:
+        os._exit(0)
+    order = json.loads(first)
+    prepare(order["environment"], order["private_key"])
+    gc.collect()
+    gc.freeze()
+    serve(_one_of(controls))
+
+
+def _one_of(controls: list[socket.socket]) -> socket.socket:
+    """The first one's for us; a copy of us for each other one."""
+    for control in controls[1:]:
+        if os.fork() == 0:
+            mine = control
+            break
+    else:
+        mine = controls[0]
+    for control in controls:
+        if control is not mine:
+            control.close()
+    return mine
+
+
+def serve(control: socket.socket) -> NoReturn:
     children: set[int] = set()
     wake, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    tell(control, said="warm", pid=os.getpid())
     while True:
         readable, _, _ = select.select([control.fileno(), wake], [], [])
         if control.fileno() in readable:
             message = control.recv(MESSAGE_BYTES_MAX)
             if not message:
                 _end(children)
-            order = json.loads(message)
-            if order["do"] == "warm":
-                _warm(control, order)
-            else:
-                children.add(_fork(control, order))
+            children.add(_fork(control, json.loads(message)))
         if wake in readable:
             os.read(wake, 1024)
             for pid, status in _ended(children):
@@ -53,13 +75,6 @@ def main() -> NoReturn:
 def tell(control: socket.socket, **message: Any) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):
         control.send(json.dumps(message).encode())
-
-
-def _warm(control: socket.socket, order: Mapping[str, Any]) -> None:
-    prepare(order["environment"], order["private_key"])
-    gc.collect()
-    gc.freeze()
-    tell(control, said="warm", pid=os.getpid())
 
 
 def _end(children: set[int]) -> NoReturn:

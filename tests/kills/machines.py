@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from base64 import b64encode
@@ -20,17 +22,17 @@ from typing import Any
 
 import psycopg
 import redis
+from yarl import URL
 
 from core.keyring import Keyring
 from runtime.child_processes import LOOPBACK, dies_with_us, free_port
 from runtime.embedded_postgres import EmbeddedPostgres
 from runtime.embedded_redis import answers
 from simulators.wechatpay import WechatPaySimulator
-from tests.crash import hospital_day
-from tests.crash.database import Place, Postgres, a_workbench
-from tests.crash.world import STAGE, Stage
-from tests.kills.programs import ForkServer
-from tests.support.postgres import a_cluster, a_migrated_database
+from tests.crash.database import Place, Postgres
+from tests.crash.world import Stage
+from tests.kills.prepared import DATABASE, Prepared, a_copy, prepare
+from tests.kills.programs import END_SECONDS, ForkServer
 
 KEYS = {"k1": b"1" * 32}
 LOOKUP_KEY = b"2" * 32
@@ -120,8 +122,8 @@ class Machines:
     folder: Path
     starter: ThreadPoolExecutor  # one thread that lives as long as the servers it has started
 
-    def environment(self, *, postgres_port: int = 1, front_port: int = 1) -> dict[str, str]:
-        return environment(self.folder, self.cluster, self.books.place, self.redis, postgres_port, front_port)
+    def environment(self, *, postgres_port: int, front_port: int) -> dict[str, str]:
+        return environment(self.folder, self.books.place.app_dsn, self.redis.port, postgres_port, front_port)
 
     def postmaster(self) -> int:
         return int((self.cluster.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
@@ -140,57 +142,92 @@ class Machines:
 
 
 def environment(
-    folder: Path, cluster: EmbeddedPostgres, place: Place, redis_server: Redis, postgres_port: int, front_port: int
+    folder: Path | str, database_url: str, redis_port: int, postgres_port: int, front_port: int
 ) -> dict[str, str]:
-    """The settings of every program, as an operator would give them."""
-    address = place.app_dsn.replace(f":{cluster.address.port}/", f":{postgres_port}/")
+    """The settings of every program, as an operator would give them; the database is reached by another port."""
+    address = URL(database_url).with_port(postgres_port)
     return {
-        "DATABASE_URL": address,
-        "REDIS_URL": f"redis://{LOOPBACK}:{redis_server.port}/0",
+        "DATABASE_URL": str(address),
+        "REDIS_URL": f"redis://{LOOPBACK}:{redis_port}/0",
         "ZHENFU_DEPLOYMENT_ID": "kills",
         "ZHENFU_KEYS": " ".join(f"{name}:{b64encode(key).decode()}" for name, key in KEYS.items()),
         "ZHENFU_LOOKUP_KEY": b64encode(LOOKUP_KEY).decode(),
         "ZHENFU_SESSION_KEY": b64encode(SESSION_KEY).decode(),
         "ZHENFU_PUBLIC_URL": f"http://{LOOPBACK}:{front_port}",
-        "ZHENFU_CLOCK_OFFSET_FILE": str(folder / "offset"),
+        "ZHENFU_CLOCK_OFFSET_FILE": str(Path(folder) / "offset"),
         "ZHENFU_POOL_MAX": "4",
     }
 
 
 @contextmanager
 def a_set_of_machines() -> Iterator[Machines]:
-    """Everything that seeds share; gone afterwards, however this process ends."""
+    """All by itself: what is shared by the machines of many processes is made for these alone."""
+    with ExitStack() as stack:
+        (control,) = stack.enter_context(fork_servers(1))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zhenfu-kills-")))
+        prepare(folder)
+        yield stack.enter_context(machines_of(Prepared.read(folder), control))
+
+
+@contextmanager
+def machines_of(prepared: Prepared, control: socket.socket) -> Iterator[Machines]:
+    """Everything that seeds share; gone afterwards, however this process ends. `control` leads to a fork server."""
     with ExitStack() as stack:
         starter = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zhenfu-kills-")))
-        cluster = _in(starter, stack, a_cluster())
-        with a_migrated_database(cluster) as setup:  # made in virtual time, in a database of its own
-            place = Place(setup.app_dsn, setup.superuser_dsn)
-            with a_workbench(place) as (loop, postgres):
-                hospital_day.prepare(loop, postgres)
-                stage: Stage = postgres.stages[STAGE]
-        database = stack.enter_context(a_migrated_database(cluster))
-        books = Books(Place(database.app_dsn, database.superuser_dsn))
-        books.again()
-        stack.callback(books.close)
         redis_server = Redis(folder)
         redis_server.start()
         stack.callback(redis_server.kill)
-        keyring = Keyring(current="k1", keys=KEYS, lookup_key=LOOKUP_KEY)
-        merchant = WechatPaySimulator(clock=_Never(), seed=1).add_merchant("1900000109", appids=set())
-        forks = ForkServer(environment(folder, cluster, books.place, redis_server, 1, 1), merchant.private_key_pem)
+        cluster = _in(starter, stack, a_copy(prepared))
+        books = Books(Place(cluster.dsn(DATABASE), cluster.superuser_dsn(DATABASE)))
+        books.again()
+        stack.callback(books.close)
+        forks = ForkServer(control)
         stack.callback(forks.close)
         redis_server.wait()
+        forks.wait()
         yield Machines(
             cluster=cluster,
             books=books,
             redis=redis_server,
             forks=forks,
-            stage=stage,
-            keyring=keyring,
+            stage=prepared.stage,
+            keyring=Keyring(current="k1", keys=KEYS, lookup_key=LOOKUP_KEY),
             folder=folder,
             starter=starter,
         )
+
+
+@contextmanager
+def fork_servers(count: int) -> Iterator[list[socket.socket]]:
+    """So many, warmed as one; what is yielded leads to one each, and each ends when nobody holds its socket."""
+    merchant = WechatPaySimulator(clock=_Never(), seed=1).add_merchant("1900000109", appids=set())
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
+    theirs = [pair[1] for pair in pairs]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.kills.forking", *(str(one.fileno()) for one in theirs)],
+        pass_fds=[one.fileno() for one in theirs],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=dies_with_us(signal.SIGKILL),
+    )
+    try:
+        for one in theirs:
+            one.close()
+        controls = [pair[0] for pair in pairs]
+        warm = {
+            "environment": environment("nowhere", "postgres://u@h/d", 1, 1, 1),
+            "private_key": merchant.private_key_pem,
+        }
+        controls[0].send(json.dumps(warm).encode())
+        yield controls
+    finally:
+        for pair in pairs:
+            pair[0].close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=END_SECONDS)
+        process.kill()
+        process.wait()
 
 
 def move_addresses(books: Books, keyring: Keyring, addresses: dict[str, str]) -> None:

@@ -7,15 +7,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.child_processes import dies_with_us, free_port
+from runtime.child_processes import free_port
 from tests.kills.children import BELL, WEB, WORKER
 from tests.kills.forking import MESSAGE_BYTES_MAX
 
@@ -40,20 +38,14 @@ class Program:
 
 
 class ForkServer:
-    """Started once, from a thread that lives as long as it is wanted."""
+    """One that somebody has started, at the other end of this socket."""
 
-    def __init__(self, environment: Mapping[str, str], private_key: str) -> None:
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kills.forking", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=dies_with_us(signal.SIGKILL),
-        )
-        theirs.close()
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+
+    def wait(self) -> None:
+        """Until it is warm."""
         self.control.settimeout(WARM_SECONDS)
-        self.order(do="warm", environment=dict(environment), private_key=private_key)
         if not self.control.recv(MESSAGE_BYTES_MAX):
             raise RuntimeError("the fork server does not start")
         self.control.setblocking(False)
@@ -62,12 +54,13 @@ class ForkServer:
         self.control.send(json.dumps(values).encode())
 
     def close(self) -> None:
-        """It kills whatever still runs."""
+        """It kills whatever still runs, and ends."""
+        self.control.settimeout(END_SECONDS)
+        with suppress(OSError):
+            self.control.shutdown(socket.SHUT_WR)
+            while self.control.recv(MESSAGE_BYTES_MAX):
+                pass
         self.control.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        self._process.kill()
-        self._process.wait()
 
 
 @dataclass
@@ -94,7 +87,6 @@ class Programs:
         program.ended.clear()
         self._starting[program.name] = program
         self.server.order(
-            do="start",
             name=program.name,
             kind=program.kind,
             log=str(self.log),

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from runtime.child_processes import LOOPBACK
 from simulators.kit import Request
@@ -50,9 +50,8 @@ class _End(asyncio.Protocol):
         self._of_client = of_client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         if self._of_client:
-            self._session.opened(transport)
+            self._session.opened(cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
         (self._session.asked if self._of_client else self._session.answered)(data)

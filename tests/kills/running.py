@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import uvloop
+
 from tests.crash.hospital_day import AFTERWARDS_SECONDS
 from tests.crash.oracle import count, judge, judge_cases
 from tests.kills.machines import Machines
@@ -35,7 +37,8 @@ class Result:
 
 
 def run_seed(machines: Machines, seed: int, *, mutation: str = "") -> Result:
-    return asyncio.run(_run(machines, seed, mutation))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(machines, seed, mutation))
 
 
 async def _run(machines: Machines, seed: int, mutation: str) -> Result:
