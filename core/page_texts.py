@@ -260,7 +260,9 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     # ------------------------------------------------------------ paying
     "payment_title": {"zh": "缴费情况", "en": "Your payment"},
     "payment_amount": {"zh": "付款金额", "en": "Amount"},
-    "payment_refunded": {"zh": "已退回", "en": "Refunded"},
+    "payment_refunded": {"zh": "已原路退回", "en": "Refunded"},
+    "payment_returning": {"zh": "正在退回", "en": "Being refunded"},
+    "payment_paid_out": {"zh": "窗口已退", "en": "Given back at the window"},
     "payment_time": {"zh": "付款时间", "en": "Paid at"},
     "payment_number": {"zh": "订单号", "en": "Order number"},
     "payment_patient": {"zh": "就诊人", "en": "Patient"},
@@ -310,11 +312,16 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         "zh": "钱已经付了，正在等医院入账。请勿重复支付。页面会自己更新。",
         "en": "You have paid; the hospital is booking it. Please do not pay again. This page updates by itself.",
     },
-    "not_paid_text": {
-        "zh": "这次没有付款，没有扣款。账单还没有缴，可以重新付款。",
-        "en": "This was not paid and you were not charged. The bill is still open and you can pay it again.",
+    "returning_too_text": {
+        "zh": "其中正在退回的钱会原路到账，不用办手续：一般几分钟，银行卡可能要1至3个工作日。",
+        "en": "What is being refunded goes back by itself to where you paid from: usually within minutes, to a bank card"
+        " within 1 to 3 working days.",
     },
-    "again_together": {"zh": "返回重新付款", "en": "Back to these bills"},
+    "not_paid_text": {
+        "zh": "这次没有付款，没有扣款。还要不要缴，以账单为准。",
+        "en": "This was not paid and you were not charged. The bill shows whether it is still to be paid.",
+    },
+    "again_together": {"zh": "返回这些账单", "en": "Back to these bills"},
     "again_button": {"zh": "返回账单", "en": "Back to the bill"},
     "returning_text": {
         "zh": "医院没有入账，钱正在原路退回，不用办手续。一般几分钟到账，银行卡可能要1至3个工作日。",
@@ -327,15 +334,21 @@ PAGE: Mapping[str, Mapping[str, str]] = {
         " see whether it is still to be paid.",
     },
     "part_returning_text": {
-        "zh": "下面有账单的钱正在原路退回，不用办手续；其余账单已缴费。医院没有入账的可以重新缴。",
-        "en": "The money for some bills below is on its way back by itself; the others are paid. What the hospital did"
-        " not book can be paid again.",
+        "zh": "下面有账单的钱正在原路退回，不用办手续：一般几分钟到账，银行卡可能要1至3个工作日。其余账单已缴费。",
+        "en": "The money for some bills below is on its way back by itself: usually within minutes, to a bank card within"
+        " 1 to 3 working days. The others are paid.",
     },
     "part_returned_text": {
-        "zh": "下面有账单的钱已经原路退回，其余账单已缴费。退回的还要不要缴，请看待缴费账单。",
-        "en": "The money for some bills below has gone back to where you paid from; the others are paid. Look at what"
-        " is to be paid to see whether the returned ones are still open.",
+        "zh": "下面有账单的钱已经退给您，其余账单已缴费。医院没有入账的还要不要缴，请看待缴费账单。",
+        "en": "The money for some bills below has been given back; the others are paid. Look at what is to be paid to"
+        " see whether those that the hospital did not book are still open.",
     },
+    "refunding_text": {
+        "zh": "医院已退费，钱正在原路退回，不用办手续。一般几分钟到账，银行卡可能要1至3个工作日。",
+        "en": "The hospital has refunded this. The money is on its way back by itself: usually within minutes, to a bank"
+        " card within 1 to 3 working days.",
+    },
+    "refunded_text": {"zh": "医院已退费，钱已经退给您。", "en": "The hospital has refunded this and given the money back."},
     "checking_text": {
         "zh": "金额对不上，工作人员正在核对。钱不会丢，结果会告诉您。",
         "en": "The amounts differ and staff are checking. No money is lost; you will be told.",

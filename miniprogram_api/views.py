@@ -17,6 +17,7 @@ from core.paper import PaperView
 from core.patients import BoundPatient, BoundPayer
 from core.payments import Started
 from core.ports import Bill, BillItem
+from core.states import LineStatus
 from core.texts import (
     ASKING_TEXT,
     NOT_PAYABLE_NOTES,
@@ -199,12 +200,20 @@ def payment(value: Payment, lines: Sequence[PaymentLine], language: str) -> Json
         "status_text": STATUS_TEXTS[status][language],
         **money("amount", value.asked_fen),
         **money("paid", value.paid_fen),
+        **money("returning", _on_its_way_back(value, lines)),
         **money("refunded", value.refunded_fen),
+        **money("paid_out", Fen(sum(line.paid_out_fen for line in lines))),
         "created_at": moment(value.created_at),
         "expires_at": moment(value.expires_at),
         "paid_at": moment(value.paid_at),
         "lines": [_line(value, line, language) for line in lines],
     }
+
+
+def _on_its_way_back(value: Payment, lines: Sequence[PaymentLine]) -> Fen:
+    """Of whole lines; what staff have asked for and others not yet agreed to is not on its way."""
+    going = sum(line.amount_fen - line.paid_out_fen for line in lines if line.status is LineStatus.RETURNING)
+    return Fen(min(going, value.refund_reserved_fen - value.refunded_fen))
 
 
 def _line(value: Payment, line: PaymentLine, language: str) -> Json:
@@ -219,10 +228,18 @@ def _line(value: Payment, line: PaymentLine, language: str) -> Json:
         "status": status,
         "status_text": STATUS_TEXTS[status][language],
         "receipt_no": line.receipt_no or None,
-        "guide_text": line.guide_text or None,
-        "receipt_url": line.receipt_url or None,
-        "ebill_url": line.ebill_url or None,
+        **_what_holds(status, line.guide_text, line.receipt_url, line.ebill_url),
         "return_reason": _return_reason(status, line.reason_code, line.reason_text, language),
+    }
+
+
+def _what_holds(status: str, guide_text: str, receipt_url: str, ebill_url: str) -> Json:
+    """Nobody is sent to the pharmacy for, or shown an invoice of, what has been taken back."""
+    holds = status == "paid"
+    return {
+        "guide_text": (holds and guide_text) or None,
+        "receipt_url": (holds and receipt_url) or None,
+        "ebill_url": (holds and ebill_url) or None,
     }
 
 
@@ -255,9 +272,7 @@ def _paid_entry(value: PaidEntry, language: str) -> Json:
         "status": value.status,
         "status_text": STATUS_TEXTS[value.status][language],
         "receipt_no": value.receipt_no or None,
-        "guide_text": value.guide_text or None,
-        "receipt_url": value.receipt_url or None,
-        "ebill_url": value.ebill_url or None,
+        **_what_holds(value.status, value.guide_text, value.receipt_url, value.ebill_url),
         "paid_by": value.paid_by or None,
         "return_reason": _return_reason(value.status, value.reason_code, value.reason_text, language),
     }

@@ -310,3 +310,31 @@ async def test_the_paid_list_of_somebody_unregistered_is_his_own(house: House, w
     assert "已缴费（1）" in page.text
     stranger = await new_web("stranger", "19900000066")
     assert "已缴费（0）" in (await stranger.get("/h/renhe/paid")).text
+
+
+@pytest.mark.parametrize(
+    ("money_by", "moving", "arrived"),
+    [
+        ("us_original_route", ("退费中", "正在退回 ¥86.50", "1至3个工作日"), ("已退费", "已原路退回 ¥86.50")),
+        ("hospital_cash", ("已退费", "窗口已退 ¥86.50"), ("已退费", "窗口已退 ¥86.50")),
+    ],
+)
+async def test_what_the_window_takes_back_says_who_gives_the_money_and_sends_nobody_to_the_pharmacy(
+    house: House, web: Web, money_by: str, moving: tuple[str, ...], arrived: tuple[str, ...]
+) -> None:
+    bill_id, page = await opened(house, web)
+    paying = await web.begins(page)
+    assert web.confirms(paying) == "paid"
+    await house.settle()
+    path = paying.path.partition("?")[0]
+    assert "接下来请去" in (await web.get(path)).text
+    house.faults.rate("wechatpay.refund_slow", 1.0)
+    house.his.reverse_at_window(bill_id, money_by=money_by)
+    await house.settle(within=timedelta(minutes=2))
+    for words in (moving, arrived):
+        shown = (await web.get(path)).text
+        assert [said for said in words if said not in shown] == []
+        assert "接下来请去" not in shown
+        assert "电子发票" not in shown
+        house.faults.clear()
+        await house.settle()

@@ -118,7 +118,7 @@ async def test_cancelled_it_leads_back_to_the_same_bills(house: House, web: Web)
     resumed = await web.begins(await web.get(chosen(patient, *reversed(bills))))
     assert resumed.path == paying.path
     ended = await web.submit(paying, "/cancel")
-    again = await web.get(ended.link("返回重新付款"))
+    again = await web.get(ended.link("返回这些账单"))
     assert again.text_says("合计（2张） ¥12.50")
     assert web.confirms(await web.begins(again)) == "paid"
     assert {payment.status for payment in await Payment.all()} == {PaymentStatus.CLOSED, PaymentStatus.PENDING}
