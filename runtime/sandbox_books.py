@@ -13,6 +13,7 @@ from core.viewing import payment_view
 PAYMENTS_MAX = 100
 MESSAGES_MAX = 100
 CASES_MAX = 100
+LINE_COLUMNS = ("his_bill_id", "title", "amount_fen", "status", "receipt_no", "refunded_fen", "paid_out_fen")
 
 _PAYMENTS = "SELECT * FROM payment ORDER BY created_at DESC, id DESC LIMIT $1"
 _LINES = "SELECT * FROM payment_line WHERE payment_id = ANY($1) ORDER BY payment_id, position"
@@ -69,16 +70,20 @@ def _payment(row: asyncpg.Record, lines: list[asyncpg.Record], refunds: list[asy
         "status": row["status"],
         "view": payment_view(
             Payment(status=PaymentStatus(row["status"])),
-            [PaymentLine(status=LineStatus(line["status"])) for line in lines],
+            [
+                PaymentLine(
+                    status=LineStatus(line["status"]),
+                    refunded_fen=line["refunded_fen"],
+                    paid_out_fen=line["paid_out_fen"],
+                )
+                for line in lines
+            ],
         ),
         "asked_fen": row["asked_fen"],
         "paid_fen": row["paid_fen"],
         "refunded_fen": row["refunded_fen"],
         "created_at": row["created_at"].isoformat(),
-        "lines": [
-            {name: line[name] for name in ("his_bill_id", "title", "amount_fen", "status", "receipt_no")}
-            for line in lines
-        ],
+        "lines": [{name: line[name] for name in LINE_COLUMNS} for line in lines],
         "refunds": [
             {name: refund[name] for name in ("refund_no", "amount_fen", "status", "cause")} for refund in refunds
         ],

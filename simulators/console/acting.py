@@ -24,6 +24,9 @@ BILLS_MAX = 12
 PAPERS_MAX = 8
 CLOCK_STEPS_MINUTES = frozenset({1, 10, 24 * 60})
 CHILD_DAYS = 14 * 365
+MONEY_BY = frozenset({"us_original_route", "hospital_cash"})
+"""Who gives the money back when the cashier takes back what was paid on a phone."""
+
 VALID_DAYS = 3  # a bill of the desk lives over midnight, whenever somebody plays
 
 Fields = Mapping[str, Any]
@@ -139,7 +142,12 @@ class Acts:
         return {"receipt_no": self._world.hospital.window_pay(str(asked.get("bill_id", "")))}
 
     async def window_reverse(self, asked: Fields) -> dict[str, Any]:
-        return {"red_receipt_no": self._world.hospital.reverse_at_window(str(asked.get("bill_id", "")))}
+        """`money_by` unsaid: the way it came."""
+        money_by = str(asked.get("money_by", "")) or None
+        if money_by is not None and money_by not in MONEY_BY:
+            raise Mistake("没有这种退法")
+        number = self._world.hospital.reverse_at_window(str(asked.get("bill_id", "")), money_by=money_by)
+        return {"red_receipt_no": number}
 
     async def cancel(self, asked: Fields) -> dict[str, Any]:
         self._world.hospital.cancel(str(asked.get("bill_id", "")))

@@ -25,6 +25,8 @@ VIEWS = {
     "returned": "已退款",
     "part_returning": "部分退款中",
     "part_returned": "部分已退款",
+    "refunding": "退费中",
+    "refunded": "已退费",
     "checking": "金额核对中",
     "not_paid": "未支付",
 }
@@ -104,14 +106,20 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Booking:
-    """What the HIS has booked for one order."""
+    """What the HIS has booked for one order. What its cashier gives back in cash does not touch the phone's money."""
 
     bill_id: str
     title: str
     fen: int
     taken_back_fen: int
+    in_cash_fen: int  # of what was taken back
     receipt_no: str
     at: str
+
+    @property
+    def held_fen(self) -> int:
+        """What the HIS holds of the phone's money."""
+        return self.fen - self.taken_back_fen + self.in_cash_fen
 
 
 def yuan(fen: int) -> str:
@@ -146,7 +154,7 @@ def totals(his: Fields, wechatpay: Fields, ours: Fields) -> dict[str, int]:
     booked = [entry for entries in _bookings(his.get("bills", {})).values() for entry in entries]
     payments: Iterable[Fields] = ours.get("payments", [])
     return {
-        "his_fen": sum(entry.fen - entry.taken_back_fen for entry in booked),
+        "his_fen": sum(entry.held_fen for entry in booked),
         "wechatpay_fen": sum(order["taken_fen"] - order["refunded_fen"] for order in wechatpay.get("orders", [])),
         "ours_fen": sum(int(payment["paid_fen"]) - _refunded(payment) for payment in payments),
     }
@@ -157,8 +165,11 @@ def _bookings(bills: Mapping[str, Fields]) -> dict[str, list[_Booking]]:
     found: defaultdict[str, list[_Booking]] = defaultdict(list)
     for bill_id, bill in bills.items():
         reds: Counter[str] = Counter()
+        in_cash: Counter[str] = Counter()
         for red in bill["red_receipts"]:
             reds[str(red["receipt_no"])] += int(red["amount_fen"])
+            if str(red.get("money_by", "")).startswith("hospital_"):
+                in_cash[str(red["receipt_no"])] += int(red["amount_fen"])
         for booked in bill["bookings"]:
             if booked["paid_by"] == "mobile":
                 found[str(booked["order_no"])].append(
@@ -167,6 +178,7 @@ def _bookings(bills: Mapping[str, Fields]) -> dict[str, list[_Booking]]:
                         title=str(bill["title"]),
                         fen=int(booked["amount_fen"]),
                         taken_back_fen=reds[str(booked["receipt_no"])],
+                        in_cash_fen=in_cash[str(booked["receipt_no"])],
                         receipt_no=str(booked["receipt_no"]),
                         at=str(booked["paid_at"]),
                     )
@@ -201,12 +213,13 @@ def _of_payment(
         verdict, said = Verdict.NOTHING, f"微信支付{word}，没有收款，三本账一致"
     bill_ids = tuple(str(line["his_bill_id"]) for line in lines)
     titles = [str(line.get("title") or bills.get(str(line["his_bill_id"]), {}).get("title", "")) for line in lines]
-    receipts = tuple(f"收据 {line['receipt_no']}" for line in lines if line.get("receipt_no"))
+    receipts = tuple(sorted(f"收据 {line['receipt_no']}" for line in lines if line.get("receipt_no")))
     returned = _refunded(payment)
     view = VIEWS.get(str(payment.get("view", "")), "") or STATUSES.get(str(payment["status"]), str(payment["status"]))
+    title = "、".join(dict.fromkeys(filter(None, titles))) or "门诊缴费"
     return Row(
         key=str(payment["order_no"]),
-        title="、".join(dict.fromkeys(filter(None, titles))) or "门诊缴费",
+        title=f"{title}（{len(lines)} 张）" if len(lines) > 1 else title,
         at=str(payment["created_at"]),
         his=_his_entry(bookings, [bills[bill_id] for bill_id in bill_ids if bill_id in bills]),
         wechatpay=_pay_entry(order),
@@ -227,17 +240,23 @@ def _problems(payment: Fields, order: Fields | None, bookings: Sequence[_Booking
     paid, returned = int(payment["paid_fen"]), _refunded(payment)
     taken = int(order["taken_fen"]) if order else 0
     given_back = int(order["refunded_fen"]) if order else 0
-    booked = sum(booking.fen for booking in bookings)
-    taken_back = sum(booking.taken_back_fen for booking in bookings)
-    confirmed = sum(int(line["amount_fen"]) for line in payment.get("lines", []) if line["status"] == "confirmed")
+    held = sum(booking.held_fen for booking in bookings)
+    confirmed = sum(_at_the_his(line) for line in payment.get("lines", []))
     if paid != taken:
         yield f"微信支付收了 {yuan(taken)} 元，诊付记了 {yuan(paid)} 元"
     if returned != given_back:
         yield f"微信支付退了 {yuan(given_back)} 元，诊付记了 {yuan(returned)} 元"
-    if confirmed != booked - taken_back:
-        yield f"医院记账 {yuan(booked - taken_back)} 元，诊付认为是 {yuan(confirmed)} 元"
+    if confirmed != held:
+        yield f"医院记账 {yuan(held)} 元，诊付认为是 {yuan(confirmed)} 元"
     if len({booking.bill_id for booking in bookings}) < len(bookings):
         yield "医院把同一张处方记了两次账"
+
+
+def _at_the_his(line: Fields) -> int:
+    """What the product believes that the HIS holds of the phone's money for one of its bills."""
+    if line["status"] == "confirmed":
+        return int(line["amount_fen"]) - int(line.get("refunded_fen", 0))
+    return int(line.get("paid_out_fen", 0))
 
 
 def _what_moves(payment: Fields, order: Fields | None, lines: Sequence[Fields], refunds: Sequence[Fields]) -> str:
@@ -298,12 +317,14 @@ def _his_entry(bookings: Sequence[_Booking], bills: Sequence[Fields] = ()) -> En
     elsewhere = tuple(f"窗口另收 {yuan(int(booked['amount_fen']))} 元" for booked in at_window)
     if not bookings:
         return Entry(word="未记账", fen=0, notes=elsewhere)
-    taken_back = sum(booking.taken_back_fen for booking in bookings)
-    return Entry(
-        word="已红冲" if taken_back else "已记账",
-        fen=sum(booking.fen for booking in bookings) - taken_back,
-        notes=(*(f"收据 {booking.receipt_no}" for booking in bookings), *elsewhere),
+    booked, taken_back, in_cash = (
+        sum(getattr(booking, name) for booking in bookings) for name in ("fen", "taken_back_fen", "in_cash_fen")
     )
+    notes = sorted(f"收据 {booking.receipt_no}" for booking in bookings)
+    if in_cash:
+        notes.append(f"窗口退现金 {yuan(in_cash)} 元")
+    word = "已红冲" if taken_back >= booked else "部分红冲" if taken_back else "已记账"
+    return Entry(word=word, fen=sum(booking.held_fen for booking in bookings), notes=(*notes, *elsewhere))
 
 
 def _pay_entry(order: Fields | None) -> Entry:

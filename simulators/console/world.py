@@ -23,7 +23,8 @@ OurBooks = Callable[[], Awaitable[dict[str, Any]]]
 """The product's books as JSON values, newest payments first; every key may be missing.
 
     {"payments": [{"order_no", "status", "view", "asked_fen", "paid_fen", "created_at",
-                   "lines": [{"his_bill_id", "title", "amount_fen", "status", "receipt_no"}],
+                   "lines": [{"his_bill_id", "title", "amount_fen", "status", "receipt_no",
+                              "refunded_fen", "paid_out_fen"}],
                    "refunds": [{"refund_no", "amount_fen", "status"}]}],
      "cases":    [{"kind", "subject", "opened_at"}],                        open ones
      "due":      [{"kind", "count", "next_due_at"}],                        rows that wait, one entry a kind

@@ -179,6 +179,29 @@ def test_an_order_is_judged_by_what_all_three_say(
     assert (row.verdict, row.said) == (verdict, said)
 
 
+@pytest.mark.parametrize(
+    ("red", "channel", "line", "his_word", "held"),
+    [
+        ({"money_by": "hospital_cash"}, {}, {"status": "returned", "paid_out_fen": 1280}, "已红冲", 1280),
+        ({"money_by": "hospital_cash", "amount_fen": 280}, {}, {"paid_out_fen": 280}, "部分红冲", 1280),
+        ({"amount_fen": 280}, {"refunded_fen": 280}, {"refunded_fen": 280}, "部分红冲", 1000),
+        ({}, {"refunded_fen": 1280}, {"status": "returned", "refunded_fen": 1280}, "已红冲", 0),
+    ],
+)
+def test_what_the_cashier_takes_back_agrees_whoever_gives_the_money(
+    red: dict[str, Any], channel: dict[str, Any], line: dict[str, Any], his_word: str, held: int
+) -> None:
+    """Cash out of the hospital's till does not touch the phone's money; the way it came it leaves all three books."""
+    taken_back = {"receipt_no": "S1", "amount_fen": 1280, "money_by": "us_original_route"} | red
+    ours = our_books(refunds=({"amount_fen": channel["refunded_fen"], "status": "refunded"},) if channel else ())
+    ours["payments"][0]["lines"][0] |= line
+    (row,) = compare(his := a_his(a_booking(), reds=(taken_back,)), pay := a_channel(**channel), ours)
+    assert (row.verdict, row.his.word) == (Verdict.AGREE, his_word)
+    assert [entry.fen for entry in (row.his, row.wechatpay, row.ours)] == [held] * 3
+    assert set(totals(his, pay, ours).values()) == {held}
+    assert ("窗口退现金" in " ".join(row.his.notes)) == (red.get("money_by") == "hospital_cash")
+
+
 def test_the_book_that_stands_alone_is_named() -> None:
     row = compare(a_his(a_booking()), a_channel(refunded_fen=500), our_books())[0]
     assert (row.verdict, row.off) == (Verdict.DIFFER, ["wechatpay"])
@@ -398,6 +421,10 @@ async def test_the_desk_takes_amounts_as_people_write_them(tmp_path: Path) -> No
         assert await it.act("desk/cancel", bill_id=bill["bill_id"]) == (409, {"error": "处方已缴费"})
         (shown,) = (await it.state())["rows"]
         assert (shown["his"]["word"], shown["his"]["fen"]) == ("窗口已收款", 2000)
+        assert (await it.act("desk/window-reverse", bill_id=bill["bill_id"], money_by="nobody"))[0] == 409
+        assert it.world.hospital.bills[bill["bill_id"]].red == []
+        assert (await it.act("desk/window-reverse", bill_id=bill["bill_id"], money_by="hospital_cash"))[0] == 200
+        assert [red.money_by for red in it.world.hospital.bills[bill["bill_id"]].red] == ["hospital_cash"]
 
 
 async def test_one_fault_is_switched_off_and_the_others_stay(tmp_path: Path) -> None:

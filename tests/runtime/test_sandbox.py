@@ -221,6 +221,12 @@ async def test_a_newcomer_pays_a_first_bill_and_all_books_agree(sandbox: Running
         assert payment["status"] == "paid", payment
         assert state["totals"]["ours_fen"] == state["totals"]["his_fen"] == state["totals"]["wechatpay_fen"] == 8650
 
+        await player.act("desk/window-reverse", bill_id=bill_id, money_by="hospital_cash")
+        state = await player.until(lambda state: state["rows"][0]["ours"]["word"] == "已退费")
+        (row,) = state["rows"]
+        assert (row["verdict"], row["his"]["word"], row["off"]) == ("agree", "已红冲", [])
+        assert set(state["totals"].values()) == {8650}  # the phone's money is where it was
+
 
 async def test_killed_programs_are_back_and_the_next_bill_is_announced(sandbox: Running) -> None:
     before = sandbox.children()

@@ -34,6 +34,18 @@ const CASES = {
   channel_misconfigured: "支付渠道设置有误",
   payment_outcome_unknown: "支付结果一直不明",
   refund_blocked: "退款被挡住",
+  refund_outcome_unknown: "退款结果一直不明",
+  refund_above_daily_cap: "超过单日退费上限，等两人放行",
+  reversal_outcome_unknown: "医院冲销结果一直不明",
+  reversal_differs: "医院冲销与申请不符",
+  hospital_refund_unclear: "窗口退费没说钱由谁退",
+  his_booked_without_money: "医院记了账，没有收到钱",
+  line_waits: "已付的账单一直等着记账",
+  lock_not_released: "医院的锁定放不掉",
+  inbound_not_worked: "收到的通知处理不了",
+  order_without_row: "微信支付有订单，诊付没有",
+  refund_without_row: "微信支付有退款，诊付没有",
+  booking_without_row: "医院有记账，诊付没有",
 };
 
 export class Books {

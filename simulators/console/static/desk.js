@@ -53,10 +53,10 @@ export class Desk {
   }
 
   #bill(bill) {
-    const act = (label, path, more) =>
+    const act = (label, path, more, way = "") =>
       h(
         "button",
-        { type: "button", "data-key": `${path}-${bill.bill_id}`, on: { click: () => this.#act(path, { bill_id: bill.bill_id, ...more?.() }, label) } },
+        { type: "button", "data-key": `${path}-${way}${bill.bill_id}`, on: { click: () => this.#act(path, { bill_id: bill.bill_id, ...more?.() }, label) } },
         label,
       );
     const amount = h("input", {
@@ -72,7 +72,13 @@ export class Desk {
         h("span", { class: "change" }, amount, act("改价", "desk/change-amount", () => ({ amount: amount.value }))),
       ],
       expired: () => [act("窗口收款", "desk/window-pay"), act("作废", "desk/cancel")],
-      paid: () => [act("窗口退费红冲", "desk/window-reverse")],
+      paid: () =>
+        bill.paid_by === "mobile"
+          ? [
+              act("窗口红冲，原路退回", "desk/window-reverse", () => ({ money_by: "us_original_route" }), "original"),
+              act("窗口红冲，退现金", "desk/window-reverse", () => ({ money_by: "hospital_cash" }), "cash"),
+            ]
+          : [act("窗口退费红冲", "desk/window-reverse")],
     }[bill.state];
     return h(
       "li",
