@@ -44,7 +44,7 @@ TEMPLATES: Mapping[MessageKind, tuple[str, Mapping[str, tuple[str, str]]]] = {
 TEXTS: Mapping[MessageKind, tuple[str, tuple[str, ...]]] = {
     MessageKind.NEW_BILL: ("您有一笔{1}待缴费，金额{2}元。请打开微信公众号查看。", ("title", "amount")),
     MessageKind.PAID: ("您的{1}已缴费，金额{2}元。", ("title", "amount")),
-    MessageKind.REFUSED_RETURNED: ("您的{1}医院未入账，{2}元将原路退回。", ("title", "amount")),
+    MessageKind.REFUSED_RETURNED: ("您的{1}{2}，{3}元将原路退回。", ("title", "status", "amount")),
     MessageKind.REFUND_ARRIVED: ("您的{1}退款{2}元已退回。", ("title", "amount")),
     MessageKind.PHONE_CODE: ("验证码{1}，5分钟内有效。请勿告诉他人。", ("code",)),
 }
