@@ -39,9 +39,9 @@ async def snapshot(connection: asyncpg.Connection, reason: str) -> AsyncIterator
 async def each_row(connection: asyncpg.Connection, query: str, take: Callable[[list[str]], None], *values: Any) -> None:
     """Hand each row of `query` to `take`, its columns as the texts that COPY writes.
 
-    For millions of rows: a row costs a fifth of what a cursor's does. No column may be NULL. Of a text that holds
-    a backslash, a tab or a line's end, which nothing of ours does, `take` sees COPY's escapes. A few hundred
-    kilobytes are in our memory at a time; PostgreSQL waits meanwhile.
+    For millions of rows: each costs less than half of what a cursor's does, and PostgreSQL reads the next ones
+    meanwhile, a few hundred kilobytes ahead. No column may be NULL. Of a text that holds a backslash, a tab or a
+    line's end, which nothing of ours does, `take` sees COPY's escapes.
     """
     rest = b""
 

@@ -97,6 +97,29 @@ async def test_a_changed_mac_is_one_finding(books: Books) -> None:
         assert await books.problems() == [f"renhe {order_no} transfer 2: is not as it was written"]
 
 
+async def test_two_transfers_that_change_places_and_one_that_is_put_in_are_named(books: Books) -> None:
+    order_no = await books.returned()
+    _, second, third = await books.transfers(order_no)
+    async with (
+        books.with_change("transfer", third.id, "seq", "9"),
+        books.with_change("transfer", second.id, "seq", "3"),
+        books.with_change("transfer", third.id, "seq", "2"),
+    ):
+        assert await books.problems() == [
+            f"renhe {order_no} transfer {seq}: is not as it was written" for seq in (2, 3)
+        ]
+    await books.forger.execute(
+        "INSERT INTO transfer (id, institution_id, payment_id, seq, cause, kind, debit, credit, amount_fen, at, mac)"
+        " SELECT gen_random_uuid(), institution_id, payment_id, 4, 'put in', kind, debit, credit, 1, at, mac"
+        " FROM transfer WHERE id = $1",
+        third.id,
+    )
+    assert await books.problems() == [
+        f"renhe {order_no} transfer 4: is not as it was written",
+        f"renhe {order_no}: refunded_fen of its row is 8650, its transfers add up to 8651",
+    ]
+
+
 async def test_a_transfer_put_into_another_payment_is_found(books: Books) -> None:
     first, second = await books.paid(), await books.paid(total_fen=100)
     payment, (_, confirmed) = await Payment.get(order_no=second), await books.transfers(first)
