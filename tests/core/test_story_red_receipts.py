@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import AlreadyDecided, RefundNotPossible
 from core.evidence import booking_evidence, rejection_evidence
-from core.his_evidence import red_receipt_evidence, reversal_evidence
+from core.his_evidence import kept_evidence, red_receipt_evidence, reversal_evidence
 from core.invariants import Outcome, check_invariants
 from core.models import Decision, Inbound, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
 from core.money import Fen
@@ -276,6 +276,51 @@ async def test_red_receipts_of_the_windows_own_money_are_nobodys_business(house:
     assert await Refund.all().count() == 0
     assert await open_cases() == []
     assert await Inbound.filter(status="received").count() == 0
+
+
+async def test_what_the_his_takes_back_after_declining_it_is_owed_and_shown(house: House, database: Database) -> None:
+    payment, (line,) = await booked(house)
+    asked = await request(house.services, await staff(house, "1001", CLERK), payment, (line.id, None))
+    await house.services.staff_refunds.reversals.begin(await Refund.get(id=asked.id))
+    await house.services.applier.apply(kept_evidence(payment.order_no, asked.refund_no, code="LOCKED", message="x"))
+    assert (await Refund.get(id=asked.id)).status is RefundStatus.DECLINED
+    red = house.his.reverse_at_window(line.his_bill_id)
+    ((_, entry),) = house.his.refunds.red_receipts[red]
+    entry.refund_no = asked.refund_no
+    for _ in range(2):
+        await house.settle(within=timedelta(hours=1))
+        house.his.tell_refunded(house.his.bills[line.his_bill_id], red)
+    (owed,) = await Refund.filter(origin="hospital")
+    assert (owed.status, owed.amount_fen, owed.red_receipt_no) == (RefundStatus.REFUNDED, 8650, red)
+    assert given_back(house, payment.order_no) == 8650
+    assert await open_cases() == [("hospital_contradicts_itself", asked.refund_no)]
+    assert await off(database) == []
+
+
+async def test_a_red_receipt_over_a_request_that_nobody_has_approved_is_unclear(house: House) -> None:
+    payment, (line,) = await booked(house, 12_000)
+    asked = await request(house.services, await staff(house, "1001", CLERK), payment, (line.id, None))
+    red = house.his.reverse_at_window(line.his_bill_id)
+    ((_, entry),) = house.his.refunds.red_receipts[red]
+    entry.refund_no = asked.refund_no
+    await house.settle(within=timedelta(hours=1))
+    assert (await Refund.get(id=asked.id)).status is RefundStatus.REQUESTED
+    assert await open_cases() == [("hospital_refund_unclear", red)]
+
+
+async def test_a_red_receipt_that_does_not_say_which_booking_is_unclear_if_we_booked_the_bill(house: House) -> None:
+    payment, (line,) = await booked(house)
+    red = house.his.reverse_at_window(line.his_bill_id)
+    ((_, entry),) = house.his.refunds.red_receipts[red]
+    entry.confirm_no = ""
+    await house.settle()
+    (case,) = await StaffCase.filter(status="open")
+    assert (case.kind, case.subject, case.payment_id) == ("hospital_refund_unclear", red, payment.id)
+    assert await Refund.all().count() == 0
+    entry.confirm_no = line.confirm_no
+    house.his.tell_refunded(house.his.bills[line.his_bill_id], red)
+    await house.settle()
+    assert (given_back(house, payment.order_no), await open_cases()) == (8650, [])
 
 
 # ---------------------------------------------------------------- disputes
