@@ -6,7 +6,7 @@ from sanic import Blueprint
 from sanic.response import HTTPResponse
 
 from admin import views
-from admin.requests import StaffRequest, id_in_path, language, limit, place, reply, word
+from admin.requests import KIND_LENGTH_MAX, StaffRequest, id_in_path, language, limit, place, reply, word
 from admin.room import Room
 from admin.schemas import ReasonBody, read, read_empty
 from core.actors import Actor
@@ -22,7 +22,8 @@ def add_routes(staff: Blueprint, room: Room) -> None:
     @staff.get("/cases")
     async def list_cases(request: StaffRequest) -> HTTPResponse:
         actor = await room.actor(request)
-        page = await work.list(actor, kind=word(request, "kind"), after=place(request, "after"), limit=limit(request))
+        kind = word(request, "kind", length_max=KIND_LENGTH_MAX)
+        page = await work.list(actor, kind=kind, after=place(request, "after"), limit=limit(request))
         return reply(views.page("cases", page, [views.case(view, language(request)) for view in page.items]))
 
     @staff.get("/case-counts")

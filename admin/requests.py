@@ -18,6 +18,7 @@ from core.texts import language_of
 StaffRequest = Request[Any, Any]
 
 TEXT_LENGTH_MAX = 128
+KIND_LENGTH_MAX = 48
 HEADERS = {"cache-control": "no-store"}
 
 
@@ -68,10 +69,10 @@ def number_in_path(text: str) -> str:
     return text
 
 
-def word(request: StaffRequest, name: str) -> str:
+def word(request: StaffRequest, name: str, *, length_max: int = TEXT_LENGTH_MAX) -> str:
     """A text of the query, empty when it is not there. Raises InvalidRequest."""
     text = str(request.args.get(name, ""))
-    if len(text) > TEXT_LENGTH_MAX or not text.isprintable():
+    if len(text) > length_max or not text.isprintable():
         raise InvalidRequest(field=name, problem="has the wrong form")
     return text
 

@@ -110,10 +110,10 @@ class Institutions:
 
     async def profile_by_code(self, code: str) -> Profile:
         """Raises NotFound."""
-        row = await Institution.get_or_none(code=code)
-        if row is None:
+        found = await plain_rows.find(Institution, {"code": code})
+        if not found:
             raise NotFound()
-        return _profile(row)
+        return _profile(found[0])
 
     async def site(self, institution_id: UUID, site_id: UUID) -> HospitalSite:
         return self._site(await scoped(institution_id).get(HospitalSiteRow, id=site_id))
@@ -125,10 +125,10 @@ class Institutions:
     async def site_by_event_token(self, token: str) -> HospitalSite:
         """Raises NotFound."""
         with across_institutions("the token in the path says whose HIS speaks"):
-            row = await HospitalSiteRow.get_or_none(event_token=token)
-        if row is None:
+            found = await plain_rows.find(HospitalSiteRow, {"event_token": token})
+        if not found:
             raise NotFound()
-        return self._site(row)
+        return self._site(found[0])
 
     async def all_sites(self) -> list[HospitalSite]:
         """For the operator's checks."""
@@ -154,6 +154,10 @@ class Institutions:
     async def chat_account(self, institution_id: UUID, account_id: UUID) -> ChatAccount:
         return self._chat(await scoped(institution_id).get(ChatAccountRow, id=account_id))
 
+    async def chat_accounts(self, institution_id: UUID) -> list[ChatAccount]:
+        """All accounts of an institution, the oldest first."""
+        return [self._chat(row) for row in await scoped(institution_id).find(ChatAccountRow, ("id",))]
+
     async def chat_account_on(self, institution_id: UUID, platform: str) -> ChatAccount | None:
         """The institution's account on this platform, the oldest where there are several."""
         found = await scoped(institution_id).find(ChatAccountRow, ("id",), platform=platform)
@@ -161,7 +165,7 @@ class Institutions:
 
     async def chat_account_by_app(self, institution_id: UUID, app_id: str) -> ChatAccount:
         """Raises NotFound."""
-        row = await scoped(institution_id).of(ChatAccountRow).get_or_none(app_id=app_id)
+        row = await scoped(institution_id).get_or_none(ChatAccountRow, app_id=app_id)
         if row is None:
             raise NotFound()
         return self._chat(row)
@@ -169,10 +173,10 @@ class Institutions:
     async def chat_account_by_callback(self, token: str) -> ChatAccount:
         """Raises NotFound."""
         with across_institutions("the token in the path says whose chat it is"):
-            row = await ChatAccountRow.get_or_none(callback_token=token)
-        if row is None:
+            found = await plain_rows.find(ChatAccountRow, {"callback_token": token})
+        if not found:
             raise NotFound()
-        return self._chat(row)
+        return self._chat(found[0])
 
     async def all_chat_accounts(self) -> list[ChatAccount]:
         """For the operator's checks."""

@@ -179,13 +179,15 @@ class PaymentFiles:
         ids: set[UUID] = set()
         for line in await scope.of(PaymentLine).filter(Q(his_bill_id=text) | Q(receipt_no=text)).limit(FOUND_MAX):
             ids.add(line.payment_id)
-        for confirmation in await scope.of(Confirmation).filter(confirm_no=text):
+        for confirmation in await scope.find(Confirmation, confirm_no=text):
             ids.add(confirmation.payment_id)
-        for refund in await scope.of(Refund).filter(refund_no=text):
+        for refund in await scope.find(Refund, refund_no=text):
             ids.add(refund.payment_id)
+        for payment in await scope.find(Payment, order_no=text):
+            ids.add(payment.id)
         found = await (
             scope.of(Payment)
-            .filter(Q(order_no=text) | Q(channel_trade_no=text) | Q(id__in=list(ids)))
+            .filter(Q(channel_trade_no=text) | Q(id__in=list(ids)))
             .order_by("-created_at")
             .limit(FOUND_MAX)
         )

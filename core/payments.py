@@ -117,11 +117,15 @@ class Payments:
         )
 
     async def _open_case(self, payment: Payment) -> None:
-        current = await scoped(payment.institution_id).get(Payment, id=payment.id)
-        if current.status in OPEN_PAYMENT:
-            await self.cases.open(
-                payment.institution_id, "payment_outcome_unknown", payment.order_no, payment_id=payment.id
-            )
+        await self.cases.open_while(
+            payment.institution_id,
+            "payment_outcome_unknown",
+            payment.order_no,
+            table="payment",
+            row_id=payment.id,
+            statuses=OPEN_PAYMENT,
+            payment_id=payment.id,
+        )
 
     async def end(self, payment: Payment) -> Payment:
         """End an open payment now if the channel lets us, else as soon as it can be proven; returns it as it is."""
@@ -268,11 +272,7 @@ class Payments:
 
     async def bill_ended_elsewhere(self, institution_id: UUID, branch: str, his_bill_id: str) -> list[Payment]:
         """The HIS says that a bill was cancelled or paid at the window: open phone payments for it are to end."""
-        lines = (
-            await scoped(institution_id)
-            .of(PaymentLine)
-            .filter(branch=branch, his_bill_id=his_bill_id, claims_bill=True)
-        )
+        lines = await scoped(institution_id).find(PaymentLine, branch=branch, his_bill_id=his_bill_id, claims_bill=True)
         ended = []
         for line in lines:
             payment = await scoped(institution_id).get(Payment, id=line.payment_id)

@@ -291,6 +291,14 @@ async def test_what_is_malformed_too_large_or_too_often_is_refused(
     assert (large.status, large.code) == (413, "body_too_large")
     assert (await desk.get("/cases/nonsense")).code == "not_found"
     assert (await desk.get("/payments?number=")).code == "invalid_request"
+    for length in (33, 49, 65, 128):  # longer than one of the columns, or all, in which it is looked for
+        word = "7" * length
+        assert (await desk.done("GET", f"/payments?number={word}"))["payments"] == []
+        kinds = await desk.get(f"/cases?kind={word}")
+        assert kinds.code == "invalid_request" if length > 48 else kinds.body["cases"] == []
+        assert (await desk.done("GET", f"/audit?subject={word}"))["audit"] == []
+        assert (await desk.get(f"/payments/{word}")).code == "not_found"
+        assert (await desk.post(f"/refunds/{word}/approve")).code == "not_found"
     answer = await desk.get("/me")
     for _ in range(260):
         if answer.status == 429:

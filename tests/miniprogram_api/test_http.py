@@ -53,6 +53,19 @@ async def test_errors_of_the_server_have_our_shape(phone: Phone) -> None:
         assert (status, "error" in json.loads(body)) in ((404, True), (405, True), (401, True))
 
 
+async def test_a_word_longer_than_what_it_is_looked_for_in_is_not_found(phone: Phone) -> None:
+    for length in (33, 65, 128):
+        word = "7" * length
+        assert (await phone.get(f"/api/v1/payments/{word}")).code == "not_found"
+        for path in (f"/h/{word}/", f"/p/{word}"):
+            assert (await raw(phone.base_url, f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()))[0] == 404
+        for path in (f"/n/{word}", f"/his/v1/events/{word}", f"/his/v1/bill-links/{word}"):
+            assert (await phone.post(path)).code == "not_found"
+        for institution in ("renhe", word):
+            body = {"institution": institution, "app_id": word, "code": word}
+            assert (await phone.post("/api/v1/sessions", body)).code in ("not_found", "invalid_request")
+
+
 async def test_headers_of_every_answer(phone: Phone) -> None:
     seen = set()
     for path in ("/api/v1/patients", "/api/v1/nothing", "/health/live", "/api/docs"):
