@@ -161,9 +161,9 @@ class Placing:
                 await self.payments.fail(payment, "the HIS did not answer the lock")
                 raise HospitalUnavailable() from silent
             ends.append(grant.expires_at)
-            amount = sum(grant.amounts_fen.get(line.his_bill_id, Fen(-1)) for line in group)
             asked = sum(line.amount_fen for line in group)
-            if amount != asked:
+            amount = sum(grant.amounts_fen.get(line.his_bill_id, Fen(0)) for line in group)
+            if any(grant.amounts_fen.get(line.his_bill_id) != line.amount_fen for line in group):
                 await self.payments.fail(payment, "the amount changed at the HIS")
                 raise AmountChanged(
                     shown_fen=payment.asked_fen, amount_fen=Fen(max(payment.asked_fen - asked + amount, 0))

@@ -19,7 +19,7 @@ from core.errors import (
 from core.evidence import Evidence
 from core.models import HisLock, Message, Payment, PaymentEvent, Refund, StaffCase, Transfer
 from core.money import Fen
-from core.ports import Identifier, IdentifierType
+from core.ports import Identifier, IdentifierType, LockGrant
 from core.states import LineStatus, LockStatus, PaymentStatus, ProofKind, RefundStatus
 from tests.support.house import LABOURER, MCHID, House
 
@@ -221,6 +221,25 @@ async def test_the_amount_changed_between_looking_and_paying(house: House) -> No
         await house.start(payer, patient, bill, shown_fen=Fen(8650))
     assert refused.value.values == {"shown_fen": 8650, "amount_fen": 9000}
     assert await Payment.all().count() == 0
+
+
+async def test_amounts_that_changed_places_between_looking_and_paying(tortoise: object) -> None:
+    """The sum is the same, the bills are not: nothing is created at the channel."""
+    house = await House.build(settings={"merge": True}, confirm_unit="payment")
+    payer, patient, first = await prepared(house)
+    bills = [first, house.bill(total_fen=1200)]
+    lock = house.services.outside.hospitals["rest"].lock_bills
+
+    async def locked(*arguments: Any) -> LockGrant:
+        grant = await lock(*arguments)
+        return replace(grant, amounts_fen=dict(zip(bills, (Fen(1200), Fen(8650)), strict=True)))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(house.services.outside.hospitals["rest"], "lock_bills", locked)
+        with pytest.raises(AmountChanged):
+            await house.start(payer, patient, first, bills=tuple(("", bill) for bill in bills), shown_fen=Fen(9850))
+    (payment,) = await Payment.all()
+    assert (payment.status, payment.sends_started) == (PaymentStatus.FAILED, 0)
 
 
 async def test_another_familys_bill_looks_like_none_at_all(house: House) -> None:
