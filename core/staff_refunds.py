@@ -94,7 +94,7 @@ class StaffRefunds:
     ) -> Refund:
         """Ask for these parts to go back. The same key and request again is the same refund.
 
-        Up to the institution's limit it is approved at once, above it another person decides.
+        Up to the institution's limit for all of a payment it is approved at once, above it another person decides.
         Raises NotAllowed, NotFound, InvalidRequest, IdempotencyConflict, RefundNotPossible, HospitalUnavailable.
         """
         actor.require(Role.REQUEST_REFUND)
@@ -121,10 +121,12 @@ class StaffRefunds:
         ]
         self._check_whole(payment, list(lines.values()), wanted, site, await self._partial(payment))
         limit = (await self.institutions.profile(actor.institution_id)).settings.refund_approve_above_fen
-        at_once = sum(part.amount_fen for part in wanted) <= limit
+        asked_fen = sum(part.amount_fen for part in wanted)
         now = self.outside.clock.now()
 
         async def write() -> Refund:
+            await scoped(payment.institution_id).find(Payment, locked=True, id=payment.id)
+            at_once = await self._undecided_fen(payment) + asked_fen <= limit
             refund = await self.reversals.reserve(
                 payment,
                 wanted,
@@ -150,9 +152,17 @@ class StaffRefunds:
             same = await self._earlier(actor, key, digest)
             assert same is not None
             return same
-        if at_once:
+        if refund.status is RefundStatus.APPROVED:
             self._go_on(refund)
         return refund
+
+    async def _undecided_fen(self, payment: Payment) -> int:
+        """What staff give back of this payment without a second person's word; its successors count once."""
+        alone = await scoped(payment.institution_id).find(
+            Refund, payment_id=payment.id, origin=STAFF, decided_by=None, replaces_id=None
+        )
+        given = [refund for refund in alone if refund.status not in {RefundStatus.REQUESTED, RefundStatus.DECLINED}]
+        return sum(refund.amount_fen for refund in given)
 
     async def _earlier(self, actor: Actor, key: str, digest: str) -> Refund | None:
         refund = await scoped(actor.institution_id).get_or_none(Refund, requested_by=actor.staff_id, request_key=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -168,6 +169,20 @@ async def test_above_the_limit_another_person_decides(house: House) -> None:
     assert [entry.action for entry in await AuditEntry.all().order_by("id")] == ["refund_requested", "refund_approved"]
     assert [one.status for one in await service.of_payment(head, payment.order_no)] == [RefundStatus.REFUNDED]
     await check_books(house)
+
+
+async def test_what_one_clerk_gives_back_of_a_payment_alone_stays_within_the_limit(house: House) -> None:
+    payment, (line,) = await booked(house, 40_000)
+    clerk, head = await staff(house, "1001", CLERK), await staff(house, "1002")
+    at_once = [await request(house.services, clerk, payment, (line.id, 3000))]
+    at_once += await asyncio.gather(*(request(house.services, clerk, payment, (line.id, 4000)) for _ in range(2)))
+    waiting = [refund for refund in at_once if refund.status is RefundStatus.REQUESTED]
+    assert [refund.amount_fen for refund in waiting] == [4000]
+    await house.services.staff_refunds.approve(head, waiting[0].refund_no)
+    assert (await request(house.services, clerk, payment, (line.id, 3000))).status is RefundStatus.APPROVED
+    assert (await request(house.services, clerk, payment, (line.id, 1))).status is RefundStatus.REQUESTED
+    await house.settle(within=timedelta(hours=1))
+    assert given_back(house, payment.order_no) == 14_000
 
 
 async def test_a_declined_request_leaves_everything_as_it_was(house: House) -> None:
