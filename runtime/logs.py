@@ -3,11 +3,13 @@
     log.info("payment_started", extra={"fields": {"order_no": order_no, "channel": channel}})
 
 Never a body: what may hold one (an error's text, a traceback's lines) is scrubbed and cut like everything else.
+Never a row either: PostgreSQL quotes the one that it refuses in its error's details, and those are left out.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ from core.clock import shanghai
 from core.scrubbing import scrub, scrub_text
 
 TRACEBACK_LINES_MAX = 60
+_DETAILS = re.compile(r"\n[ |]*DETAIL:.*", re.DOTALL)  # to the end: a row may hold line breaks of its own
 _OWN_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "fields", "taskName"}
 _QUIET = {
     "asyncio": logging.WARNING,
@@ -36,7 +39,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     given = getattr(record, "fields", None)
     fields = dict(given) if isinstance(given, Mapping) else {}
     fields |= {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
-    scrubbed: dict[str, Any] = scrub(fields)
+    scrubbed: dict[str, Any] = scrub(_without_details(fields))
     return scrubbed
 
 
@@ -44,8 +47,25 @@ def error_of(record: logging.LogRecord) -> list[str]:
     """The traceback's lines, each scrubbed; the last ones when there are too many."""
     if not record.exc_info or record.exc_info[0] is None:
         return []
-    lines = "".join(traceback.format_exception(*record.exc_info)).rstrip().splitlines()
+    parts = [_DETAILS.sub("\n", part) for part in traceback.format_exception(*record.exc_info)]
+    lines = "".join(parts).rstrip().splitlines()
     return [scrub_text(line) for line in lines[-TRACEBACK_LINES_MAX:]]
+
+
+def _message(record: logging.LogRecord) -> str:
+    return scrub_text(_without_details(record.getMessage()))
+
+
+def _without_details(value: Any) -> Any:
+    if isinstance(value, str):
+        return _DETAILS.sub("", value)
+    if isinstance(value, BaseException):
+        return _DETAILS.sub("", str(value))
+    if isinstance(value, Mapping):
+        return {name: _without_details(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_details(item) for item in value]
+    return value
 
 
 class JsonLines(logging.Formatter):
@@ -62,12 +82,14 @@ class JsonLines(logging.Formatter):
             "program": self._program,
             "pid": record.process,
             "logger": record.name,
-            "event": scrub_text(record.getMessage()),
+            "event": _message(record),
         }
         line |= {name: value for name, value in fields_of(record).items() if name not in line}
         if error := error_of(record):
             line["error_lines"] = error
-        return orjson.dumps(line, default=lambda value: scrub_text(str(value)), option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(
+            line, default=lambda value: scrub_text(_without_details(str(value))), option=orjson.OPT_NON_STR_KEYS
+        ).decode()
 
 
 class Columns(logging.Formatter):
@@ -80,7 +102,7 @@ class Columns(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = shanghai(datetime.fromtimestamp(record.created, UTC))
         fields = " ".join(f"{name}={value}" for name, value in fields_of(record).items())
-        head = f"{at:%H:%M:%S} {record.levelname:<8}{self._program:<10} {scrub_text(record.getMessage())}"
+        head = f"{at:%H:%M:%S} {record.levelname:<8}{self._program:<10} {_message(record)}"
         return "\n".join([f"{head}  {fields}".rstrip(), *(f"    {line}" for line in error_of(record))])
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asyncpg.exceptions import CheckViolationError
+from tortoise.exceptions import IntegrityError
 
 from runtime import logs
 
@@ -95,6 +97,26 @@ def test_an_error_is_told_by_its_last_lines(tmp_path: Path) -> None:
     assert isinstance(error_lines, list)
     assert len(error_lines) <= logs.TRACEBACK_LINES_MAX
     assert error_lines[-1] == "RuntimeError: at the bottom"
+
+
+@pytest.mark.parametrize("human", [True, False])
+def test_the_row_that_the_database_refused_is_not_written(tmp_path: Path, human: bool) -> None:
+    """PostgreSQL quotes the whole row in the details of an error."""
+    logs.to("web", file=tmp_path / "log", human=human)
+    said = CheckViolationError.new(
+        {"S": "ERROR", "C": "23514", "M": "violates a check", "D": "Failing row contains (P10005, 李大山\n\n药品未取)."}
+    )
+    try:
+        try:
+            raise said
+        except CheckViolationError as error:
+            raise ExceptionGroup("several", [IntegrityError(error), said]) from error
+    except ExceptionGroup as error:
+        log.exception("failed: %s", said, extra={"fields": {"error": str(error.exceptions[0])}})
+    text = (tmp_path / "log").read_text()
+    assert text.count("violates a check") >= 4
+    for private in ("Failing row", "P10005", "李大山", "药品未取"):
+        assert private not in text
 
 
 def test_people_read_columns(tmp_path: Path) -> None:
