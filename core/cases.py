@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from core.models import StaffCase
 from core.outside import Outside
 from core.states import CaseStatus
 from core.tenancy import scoped
-from core.transactions import rows
+from core.transactions import atomically, rows
 
 SETTLED_BY_ITSELF = "settled_by_itself"
 
@@ -43,6 +43,37 @@ class Cases:
             _json(details or {}),
             self.outside.clock.now(),
         )
+
+    async def open_while(
+        self,
+        institution_id: UUID,
+        kind: str,
+        subject: str,
+        *,
+        table: str,
+        row_id: UUID,
+        statuses: Collection[str],
+        payment_id: UUID | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open a case about a row, provided that it still is in one of these states; a transaction of its own.
+
+        The row is locked, and whoever moves it on settles its cases after that, in the same transaction: whatever the
+        order of the two, no case stays open about a matter that has ended.
+        """
+
+        async def write() -> None:
+            found = await rows(
+                f"SELECT id FROM {table} WHERE institution_id = $1 AND id = $2 AND status = ANY ($3::text[])"
+                " FOR NO KEY UPDATE",
+                institution_id,
+                row_id,
+                [str(status) for status in statuses],
+            )
+            if found:
+                await self.open(institution_id, kind, subject, payment_id=payment_id, details=details)
+
+        await atomically(write)
 
     async def settle(self, institution_id: UUID, kinds: tuple[str, ...], subject: str) -> None:
         """Close open cases whose matter has settled without anybody's help."""

@@ -42,10 +42,13 @@ class Confirmations:
         payment = await scope.get(Payment, id=confirmation.payment_id)
         site = await self.institutions.site(due.institution_id, confirmation.site_id)
         if now >= confirmation.created_at + CASE_AFTER:
-            await self.cases.open(
+            await self.cases.open_while(
                 due.institution_id,
                 "confirmation_outcome_unknown",
                 confirmation.confirm_no,
+                table="confirmation",
+                row_id=confirmation.id,
+                statuses=[ConfirmationStatus.OPEN],
                 payment_id=payment.id,
             )
         hospital = self.outside.hospitals[site.adapter]

@@ -54,6 +54,7 @@ class HospitalSide:
         for confirm_no, group in _groups(lines):
             if any(line.status is not LineStatus.WAITING for line in group):
                 continue
+            has_waited = any(line.due_at is not None for line in group)
             holders = await self._holders(group)
             if LineStatus.CONFIRMED in holders or LineStatus.REVERSING in holders:
                 await self.steps.update_lines(
@@ -68,6 +69,9 @@ class HospitalSide:
                 await self.steps.update_lines(group, due_at=now + WAIT_FOR_HOLDER)
                 # What the HIS holds for us would keep the other one from being booked; it is locked again if needed.
                 await self.steps.release_locks(payment, now, confirm_no=confirm_no)
+                continue
+            if has_waited:
+                await self.cases.settle(payment.institution_id, ("line_waits",), confirm_no)
         await self._ended(payment, lines, ended, now)
 
     async def _ended(
@@ -174,11 +178,12 @@ class HospitalSide:
             due_at=None,
             relock_wanted=False,
         )
-        await self.cases.settle(payment.institution_id, ("confirmation_outcome_unknown",), confirmation.confirm_no)
+        settled: tuple[str, ...] = ("confirmation_outcome_unknown",)
         all_lines = await self.steps.lines(payment)
         lines = [line for line in all_lines if line.confirmation_id == confirmation.id]
         if status is ConfirmationStatus.CONFIRMED:
             await self._confirmed(payment, confirmation, lines, evidence, event_id)
+            settled += ("lock_not_released",)  # the lock is used up
         else:
             await self.steps.update_lines(
                 lines,
@@ -189,6 +194,7 @@ class HospitalSide:
                 due_at=now + RETURNED_TOGETHER_WITHIN,
             )
             await self.steps.release_locks(payment, now, confirm_no=confirmation.confirm_no)
+        await self.cases.settle(payment.institution_id, settled, confirmation.confirm_no)
         await self._ended(payment, all_lines, lines, now)
         await self._wake_waiting(lines, now)
 

@@ -22,6 +22,9 @@ LOOK_AGAIN = timedelta(seconds=15)
 CASE_AFTER = timedelta(hours=2)
 """By then a HIS lets go by itself; one that still does not answer is shown to staff."""
 
+NOT_RELEASED = "lock_not_released"
+NOT_ENDED = (LockStatus.ASKING, LockStatus.UNKNOWN, LockStatus.RELEASING)
+
 REQUEST_LIFE = timedelta(minutes=3)
 """A request that begins a payment has asked for all its locks by then, or has given up."""
 
@@ -90,7 +93,15 @@ class Locks:
         hospital = self.outside.hospitals[site.adapter]
         now = self.outside.clock.now()
         if now >= lock.created_at + CASE_AFTER and payment.status not in OPEN_PAYMENT:
-            await self.cases.open(due.institution_id, "lock_not_released", lock.confirm_no, payment_id=payment.id)
+            await self.cases.open_while(
+                due.institution_id,
+                NOT_RELEASED,
+                lock.confirm_no,
+                table="his_lock",
+                row_id=lock.id,
+                statuses=NOT_ENDED,
+                payment_id=payment.id,
+            )
         try:
             if lock.status in {LockStatus.ASKING, LockStatus.UNKNOWN}:
                 final_at = self._final_at(lock, site)
@@ -149,15 +160,11 @@ class Locks:
         await self._end(lock, LockStatus.RELEASED)
 
     async def _end(self, lock: HisLock, status: LockStatus) -> None:
-        await self.cases.settle(lock.institution_id, ("lock_not_released",), lock.confirm_no)
-        await self._move(
-            lock,
-            [LockStatus.ASKING, LockStatus.UNKNOWN, LockStatus.RELEASING, status],
-            status,
-            due_at=None,
-            lease_until=None,
-            holder="",
-        )
+        async def write() -> None:
+            await self._move(lock, [*NOT_ENDED, status], status, due_at=None, lease_until=None, holder="")
+            await self.cases.settle(lock.institution_id, (NOT_RELEASED,), lock.confirm_no)
+
+        await atomically(write)
 
     async def _later(self, due: DueRow, when: datetime) -> None:
         await give_back("his_lock", due.id, due.institution_id, holder=due.holder, due_at=when)

@@ -63,14 +63,18 @@ class Refunds:
         return line.payment_id if made else None
 
     async def _case_for_waiting(self, line: PaymentLine) -> None:
-        """A paid line that waits for long is shown to staff, and no longer once it waits no more."""
-        current = await scoped(line.institution_id).of(PaymentLine).get(id=line.id)
-        if current.status is not LineStatus.WAITING:
-            await self.cases.settle(line.institution_id, ("line_waits",), line.confirm_no)
-            return
+        """A paid line that waits for long is shown to staff, until it enters (HospitalSide.enter)."""
         payment = await scoped(line.institution_id).of(Payment).get(id=line.payment_id)
         if payment.paid_at is not None and self.outside.clock.now() >= payment.paid_at + WAITING_CASE_AFTER:
-            await self.cases.open(line.institution_id, "line_waits", line.confirm_no, payment_id=payment.id)
+            await self.cases.open_while(
+                line.institution_id,
+                "line_waits",
+                line.confirm_no,
+                table="payment_line",
+                row_id=line.id,
+                statuses=[LineStatus.WAITING],
+                payment_id=payment.id,
+            )
 
     async def _enter_again(self, line: PaymentLine) -> None:
         payment = await scoped(line.institution_id).of(Payment).select_for_update(no_key=True).get(id=line.payment_id)
@@ -99,7 +103,15 @@ class Refunds:
         channel = self.outside.channels[account.channel]
         now = self.outside.clock.now()
         if now >= (refund.decided_at or refund.created_at) + CASE_AFTER:
-            await self.cases.open(due.institution_id, "refund_outcome_unknown", refund.refund_no, payment_id=payment.id)
+            await self.cases.open_while(
+                due.institution_id,
+                "refund_outcome_unknown",
+                refund.refund_no,
+                table="refund",
+                row_id=refund.id,
+                statuses=[RefundStatus.APPROVED, *MOVING],
+                payment_id=payment.id,
+            )
         is_resumed = False
         try:
             if refund.sends_started > refund.sends_unreached:

@@ -38,8 +38,14 @@ class Reversing:
         site = await self.institutions.site(due.institution_id, payment.site_id)
         hospital = self.outside.hospitals[site.adapter]
         if now >= (refund.decided_at or refund.created_at) + CASE_AFTER:
-            await self.cases.open(
-                due.institution_id, "reversal_outcome_unknown", refund.refund_no, payment_id=payment.id
+            await self.cases.open_while(
+                due.institution_id,
+                "reversal_outcome_unknown",
+                refund.refund_no,
+                table="refund",
+                row_id=refund.id,
+                statuses=[RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS],
+                payment_id=payment.id,
             )
         try:
             if refund.his_sends_started > refund.his_sends_unreached:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,12 +16,17 @@ import pytest
 from core.actors import Actor, Role
 from core.case_kinds import ACTIONS, CaseAction, actions_of
 from core.errors import ActionNotPossible, InvalidRequest, NotAllowed, NotFound
-from core.models import AuditEntry, Inbound, Refund, StaffCase
+from core.evidence import booking_evidence, refund_evidence, trade_evidence
+from core.institutions import Institutions
+from core.models import AuditEntry, Inbound, PaymentLine, Refund, StaffCase
 from core.paging import place_from
 from core.payments import Started
+from core.ports import Booking, RefundState, RefundTrade, Trade
+from core.refunds import Refunds
 from core.staff_texts import CASES, case_text
-from core.states import CaseStatus, LineStatus, PaymentStatus, RefundStatus
+from core.states import CaseStatus, LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.transactions import rows
+from scheduler.loops import claim_due
 from tests.support.house import House
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +82,7 @@ def kinds_that_code_opens() -> set[str]:
             if isinstance(target, ast.Name)
         }
         for call in ast.walk(tree):
-            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("cases.open"):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(("cases.open", "cases.open_while")):
                 kind = call.args[1]
                 if isinstance(kind, ast.Constant):
                     found.add(str(kind.value))
@@ -367,6 +374,117 @@ async def test_a_case_without_a_payment_is_closed_or_asked(house: House) -> None
         await house.services.case_work.ask_now(actor, inbound.id)
     assert await Inbound.filter(institution_id=house.institution_id).count() == 0
     assert (await house.services.case_work.show(actor, inbound.id)).actions == [CaseAction.ASK_NOW]
+
+
+async def work(house: House, table: str) -> None:
+    """What is due of one kind, once."""
+    (loop,) = (loop for loop in house.loops() if loop.table == table)
+    for row in await claim_due(loop, house.services):
+        await loop.work(row)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], Awaitable[object]]) -> None:
+    """Something happens while somebody who works a row has read it and looks up whom to ask; once."""
+    good = getattr(Institutions, name)
+
+    async def after_it(*values: Any) -> Any:
+        monkeypatch.setattr(Institutions, name, good)
+        await act()
+        return await good(*values)
+
+    monkeypatch.setattr(Institutions, name, after_it)
+
+
+async def test_no_case_is_opened_about_a_booking_that_has_just_been_heard_of(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = await started(house)
+    await house.settle(within=timedelta(seconds=1))
+    house.pay_sheet(start)
+    house.faults.rate("hospital.not_reached", 1.0)
+    await house.settle(within=timedelta(minutes=20))
+    (line,) = await house.lines(start.order_no)
+    assert line.status is LineStatus.CONFIRMING
+    house.clock.advance(timedelta(hours=1))
+    said = booking_evidence(start.order_no, line.confirm_no, Booking(booked=True), proof=ProofKind.AUTHENTICATED_QUERY)
+    meanwhile(monkeypatch, "site", lambda: house.services.applier.apply(said))
+    await work(house, "confirmation")
+    assert [line.status for line in await house.lines(start.order_no)] == [LineStatus.CONFIRMED]
+    assert await house.services.case_work.counts(await staff(house)) == {}
+
+
+async def test_no_case_is_opened_about_a_refund_that_has_just_arrived(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = await started(house)
+    house.pay_sheet(start)
+    house.faults.script("hospital.refuses_confirm")
+    house.faults.script("wechatpay.refund_slow", times=99)
+    await house.settle(within=timedelta(minutes=2))
+    (refund,) = await Refund.filter(institution_id=house.institution_id)
+    assert refund.status is RefundStatus.PENDING
+    house.clock.advance(timedelta(hours=25))
+    trade = RefundTrade(
+        refund_no=refund.refund_no,
+        order_no=start.order_no,
+        state=RefundState.REFUNDED,
+        amount_fen=refund.amount_fen,
+        refunded_at=house.clock.now(),
+    )
+    said = refund_evidence(trade, start.order_no, source="wechatpay", proof=ProofKind.VERIFIED_NOTICE)
+    meanwhile(monkeypatch, "merchant", lambda: house.services.applier.apply(said))
+    await work(house, "refund")
+    assert (await Refund.get(id=refund.id)).status is RefundStatus.REFUNDED
+    assert await house.services.case_work.counts(await staff(house)) == {}
+
+
+async def test_a_lock_that_is_used_up_leaves_no_case_behind(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The HIS does not release, money arrives late all the same, and it is booked."""
+    start = await started(house)
+    await house.settle(within=timedelta(minutes=1))
+    house.faults.rate("hospital.not_reached", 1.0)
+    await house.settle(within=timedelta(hours=4))
+    assert await house.services.case_work.counts(await staff(house)) == {"lock_not_released": 1}
+    house.faults.clear()
+    payment = await house.payment(start.order_no)
+    trade = Trade(order_no=start.order_no, exists=True, ever_paid=True, paid_fen=payment.asked_fen)
+    said = trade_evidence(trade, source="wechatpay", proof=ProofKind.VERIFIED_NOTICE)
+    await house.services.applier.apply(said)
+    for _ in range(4):  # the HIS rests after its silence; then refused, locked again, booked
+        await work(house, "confirmation")
+        house.clock.advance(timedelta(minutes=5))
+    assert [line.status for line in await house.lines(start.order_no)] == [LineStatus.CONFIRMED]
+    assert await house.services.case_work.counts(await staff(house, "1002")) == {}
+
+
+async def test_money_that_waited_leaves_no_case_behind_whoever_led_it_in(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that ends a line's waiting dies right after that."""
+    payer = await house.payer()
+    patient, bill = await house.bound(payer), house.bill()
+    first = await house.start(payer, patient, bill)
+    await house.settle(within=timedelta(hours=1))
+    second = await house.start(payer, patient, bill)
+    house.pay_sheet(second)
+    house.faults.rate("hospital.not_reached", 1.0)
+    await house.settle(within=timedelta(seconds=30))
+    assert [line.status for line in await house.lines(second.order_no)] == [LineStatus.CONFIRMING]
+    trade = Trade(order_no=first.order_no, exists=True, ever_paid=True, paid_fen=first.amount_fen)
+    await house.services.applier.apply(trade_evidence(trade, source="wechatpay", proof=ProofKind.VERIFIED_NOTICE))
+    await house.settle(within=timedelta(minutes=31))
+    assert (await the_case(house, "line_waits")).status is CaseStatus.OPEN
+    house.faults.clear()
+
+    async def dies(refunds: Refunds, line: PaymentLine) -> None:
+        current = await PaymentLine.get(id=line.id)
+        assert current.status is LineStatus.WAITING, "dead"
+
+    monkeypatch.setattr(Refunds, "_case_for_waiting", dies)
+    with pytest.raises(AssertionError, match="dead"):
+        await house.settle(within=timedelta(hours=1))
+    assert [line.status for line in await house.lines(first.order_no)] == [LineStatus.SURPLUS]
+    assert (await the_case(house, "line_waits")).status is CaseStatus.CLOSED
 
 
 async def test_nobody_sees_another_institution_s_cases(house: House) -> None:
