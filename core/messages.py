@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -301,13 +301,14 @@ class Messages:
         if payer.union_lookup and kind in NOTICE_KINDS:
             others = await scope.find(Payer, ("id",), union_lookup=payer.union_lookup)
             people += [other for other in others if other.id != payer.id]
+        accounts = {account.id: account for account in await self.institutions.chat_accounts(message.institution_id)}
         routes = []
         for person in people if kind is not MessageKind.PHONE_CODE else []:
-            account = await self.institutions.chat_account(message.institution_id, person.chat_account_id)
+            account = accounts[person.chat_account_id]
             messenger = self.outside.messengers.get(account.platform)
             if messenger is not None and person.reachable and messenger.carries(account, kind):
                 routes.append(_Route(account=account, messenger=messenger, payer=person))
-        for account in await self._phone_accounts(message.institution_id, kind):
+        for account in self._phone_accounts(accounts.values(), kind):
             if phone := await self._phone(message, payer, kind):
                 routes.append(
                     _Route(
@@ -320,18 +321,17 @@ class Messages:
             routes = routes[seen[0] + 1 :] if seen else routes
         return routes[0] if routes else None
 
-    async def _phone_accounts(self, institution_id: UUID, kind: MessageKind) -> list[ChatAccount]:
-        """The institution's accounts that write to phones."""
-        names = [name for name, messenger in self.outside.messengers.items() if messenger.writes_to_phones]
-        found = [await self.institutions.chat_account_on(institution_id, name) for name in names]
-        return [
-            account
-            for account in found
-            if account is not None and self.outside.messengers[account.platform].carries(account, kind)
-        ]
+    def _phone_accounts(self, accounts: Iterable[ChatAccount], kind: MessageKind) -> list[ChatAccount]:
+        """Those that write to phones, one of each platform."""
+        messengers = self.outside.messengers
+        found: dict[str, ChatAccount] = {}
+        for account in accounts:
+            if account.platform in messengers and messengers[account.platform].writes_to_phones:
+                found.setdefault(account.platform, account)
+        return [account for account in found.values() if messengers[account.platform].carries(account, kind)]
 
     async def can_write_to_phones(self, institution_id: UUID) -> bool:
-        return bool(await self._phone_accounts(institution_id, MessageKind.PHONE_CODE))
+        return bool(self._phone_accounts(await self.institutions.chat_accounts(institution_id), MessageKind.PHONE_CODE))
 
     async def _phone(self, message: Message, payer: Payer, kind: MessageKind) -> str:
         """A code goes to the phone that it is to prove, a notice only to one whose owner has agreed."""

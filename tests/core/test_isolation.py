@@ -356,6 +356,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     assert (await services.patients.joined(payer)).id == payer.id
     await services.patients.set_reachable(payer, False, at=house.clock.now())
     await services.patients.set_reachable(payer, True, at=house.clock.now())
+    assert {each.platform for each in await services.institutions.chat_accounts(here)} >= {"wechat_service"}
     official = await services.institutions.chat_account_on(here, "wechat_service")
     assert official is not None
     assert await services.messages.can_answer_later(official)
@@ -445,6 +446,7 @@ async def test_nothing_of_one_institution_is_there_for_another(watch: Watch) -> 
         await services.consents.required(payer, ConsentKind.PERSONAL, version="1")
     assert await services.consents.given(payer) == []
     assert await services.consents.phone(payer) == ""
+    assert await services.institutions.chat_accounts(other) == []
     assert await services.institutions.chat_account_on(other, "wechat_service") is None
     assert not await services.messages.can_write_to_phones(other)
     assert "安和医院" not in await services.answers.text(payer, ChatQuestion.PAID)
