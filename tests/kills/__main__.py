@@ -30,6 +30,7 @@ def main() -> int:
     arguments = _arguments()
     logging.getLogger().addHandler(logging.NullHandler())
     signal.signal(signal.SIGTERM, told_to_end)
+    signal.signal(signal.SIGINT, told_to_end)
     memory = Path("/dev/shm")  # noqa: S108
     if os.access(memory, os.W_OK):
         tempfile.tempdir = str(memory)  # nothing here must outlive the run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from simulators.faults import Fault
@@ -26,6 +26,10 @@ TAKEN = (
     *(f"SELECT {table}" for table in ("message", "message", "confirmation", "refund")),
 )
 """A worker's taking of rows and its reading of what it has taken, as their statements are called."""
+
+QUESTIONS = frozenset({"get_bill", "lock_bills"})
+EVERYWHERE_MAX = 0.03
+REFUSES = "hospital.refuses_confirm"
 
 LATER_SECONDS = (0.0, 0.0, 0.0, 3.0, 12.0)
 """How long bytes may still be on their way when their sender is dead: within every counterparty's bounds."""
@@ -70,15 +74,23 @@ class Plan:
 
     @classmethod
     def of(cls, seed: int, catalogue: Iterable[Fault]) -> Plan:
+        faults = list(catalogue)
         draw = random.Random(f"{seed}/kills")
         strikes = [_a_strike(draw) for _ in range(draw.choice((0, 1, 2, 3, 4, 6)))]
         if draw.random() < 0.12:
             strikes.append(_the_database_dies(draw))
         if draw.random() < 0.3:
             strikes.append(_a_worker_stands_still(draw))
+        day = _with_a_hospital_that_answers(Day.of(seed, faults), faults)
+        if draw.random() < 0.35:
+            day = replace(day, weak=True)
+            strikes.append(_somebody_stands_still_before_booking(draw))
+        if draw.random() < 0.35:
+            day = replace(day, rates=day.rates | {REFUSES: draw.uniform(0.3, 0.8)})
+            strikes += _no_word_about_a_refund()
         forgettings = [(draw.uniform(5, 400), draw.random() < 0.5) for _ in range(draw.choice((0, 0, 1, 2)))]
         return cls(
-            day=Day.of(seed, catalogue),
+            day=day,
             strikes=tuple(strikes),
             forgettings=tuple(sorted(forgettings)),
         )
@@ -144,6 +156,43 @@ def _a_worker_stands_still(draw: random.Random) -> Strike:
         forward=True,
         later_seconds=draw.choice((20.0, 95.0, 260.0, 600.0)),
     )
+
+
+def _somebody_stands_still_before_booking(draw: random.Random) -> Strike:
+    """Just when he says that he sends, and wakes when another has sent it; to a HIS that books what comes twice."""
+    return Strike(
+        kind=draw.choice((WEB, WEB, WEB, WORKER)),
+        peer=POSTGRES,
+        call="UPDATE confirmation",
+        nth=draw.choice((1, 1, 2)),
+        side=Side.REQUEST,
+        victim=Victim.TIME,
+        forward=True,
+        later_seconds=draw.choice((95.0, 260.0)),
+    )
+
+
+def _no_word_about_a_refund() -> list[Strike]:
+    """Whoever sends the first ones lives on and does not hear that the money goes back."""
+    return [
+        Strike(
+            kind=kind,
+            peer=WECHATPAY,
+            call="refund",
+            nth=1,
+            side=Side.ANSWER,
+            victim=Victim.NOBODY,
+            forward=False,
+        )
+        for kind in (WEB, WORKER)
+    ]
+
+
+def _with_a_hospital_that_answers(day: Day, faults: Iterable[Fault]) -> Day:
+    """What strikes every question to the HIS strikes seldom, or nobody gets as far as paying, and nobody is killed."""
+    everywhere = {fault.name for fault in faults if fault.calls >= QUESTIONS}
+    rates = {name: min(rate, EVERYWHERE_MAX) if name in everywhere else rate for name, rate in day.rates.items()}
+    return replace(day, rates=rates)
 
 
 class Strikes:

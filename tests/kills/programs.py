@@ -104,7 +104,7 @@ class Programs:
         return [program.pid for program in self.all if program.pid]
 
     def serving(self) -> list[Program]:
-        return [program for program in self.all if program.kind == WEB and program.ready]
+        return [program for program in self.all if program.kind == WEB and program.ready and not program.paused]
 
     def working(self) -> list[Program]:
         return [one for one in self.all if one.kind == WORKER and one.pid and one.ready and not one.paused]

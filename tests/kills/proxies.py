@@ -167,7 +167,7 @@ class Session(ABC):
         try:
             await self.street.carry_out(strike, self, what)
             if strike.victim is Victim.TIME:
-                self._go_on()
+                self._go_on(strike.side)
                 return
             if strike.forward and strike.side is Side.REQUEST:
                 await self._forward(strike)
@@ -179,12 +179,13 @@ class Session(ABC):
                 self.held = False
                 self.end()
 
-    def _go_on(self) -> None:
+    def _go_on(self, side: Side) -> None:
         """As if nothing had been."""
         self.held = False
-        self.one_answered()
+        if side is Side.ANSWER:
+            self.one_answered()
         for data in self._withheld:
-            self.to_client(data)
+            self.to_client(data) if side is Side.ANSWER else self.to_server(data)
         if self._server is None or self._client is None:
             self.end()
 

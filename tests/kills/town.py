@@ -126,6 +126,8 @@ class Town:
         self.clock.begin(START)
         self.world = World.build(cast(Scheduler, self.ground), machines.books)
         self.plan = Plan.of(seed, self.world.faults.catalogue.values())
+        self.world.day = self.plan.day
+        self.world.his.weak = self.plan.day.weak
         self.strikes = Strikes(self.plan.strikes)
         self.programs: Programs
         self.proxies: dict[str, Proxy] = {}
@@ -357,6 +359,8 @@ class Town:
             return
         self.count("pauses")
         self.programs.pause(program)
+        for session in [one for one in self.proxies[FRONT].sessions if one.program is program]:
+            session.end()  # a gateway does not wait so long
         self._carrying -= 1
         try:
             await self.sleep(seconds)
