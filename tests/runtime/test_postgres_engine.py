@@ -6,6 +6,8 @@ After each of these every connection of the pool can be had again, and the same 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -332,6 +334,12 @@ async def test_a_server_restarted_under_load_is_used_again_within_a_second(clust
         tasks = [asyncio.create_task(client(number)) for number in range(3 * POOL)]
         await asyncio.sleep(0.2)
         assert not failures
+        with cluster.superuser("here") as connection:  # a server process dies, and the server drops everybody
+            mine = "SELECT pid FROM pg_stat_activity WHERE application_name = %s LIMIT 1"
+            (found,) = connection.execute(mine, [APPLICATION_NAME]).fetchall()
+        os.kill(found[0], signal.SIGKILL)
+        await asyncio.sleep(0.3)
+        assert failures
         await asyncio.to_thread(cluster.stop)
         await asyncio.sleep(0.3)
         assert failures
