@@ -239,6 +239,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.payments.fail(payment, "nothing was sent, says somebody who is wrong")
     assert (await house.payment(merged.order_no)).status is PaymentStatus.PAID
     await services.returning.stop_unsent(payment)
+    await services.returning.go_on(payment)
     account = await services.institutions.merchant(here, house.merchant_account_id)
     await services.payments.misconfigured(account, ConfigurationError("a key is missing"))
     await services.cases.settle(here, ("channel_misconfigured",), account.merchant_no)
