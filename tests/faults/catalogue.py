@@ -171,18 +171,13 @@ ACTS: tuple[Act, ...] = (
 SEEN_IN_STATEMENT: Mapping[str, frozenset[str]] = {
     "wechatpay.refunded_in_console": frozenset({"single", "merged", "paper", "late", "returned"}),
     "wechatpay.notice_lost": frozenset({"late"}),
+    "hospital.event_lost": frozenset({"red_receipt"}),
 }
-"""Fault → flows in which nobody tells us: only the channel's statement of the day can show it."""
+"""Fault → flows in which nobody tells us: only the counterparty's statement of the day can show it."""
 
 ELSEWHERE: Mapping[str, str] = {
     "hospital.repeat_says_paid": "tests/hospital/contract.py",
-    "hospital.reversed_but_error_500": "tests/core/test_story_refunds.py",
-    "hospital.reverses_slowly": "tests/hospital/contract.py",
-    "hospital.reversed_but_unlisted_code": "tests/hospital/contract.py",
     "hospital.refund_repeat_says_refunded": "tests/hospital/contract.py",
-    "hospital.handed_out_meanwhile": "tests/core/test_story_refunds.py",
-    "hospital.never_answers_reversal": "tests/simulators/test_hospital.py",
-    "hospital.red_receipt_says_nothing_of_money": "tests/simulators/test_hospital.py",
 }
 """Faults of counterparties that strike none of the flows here → a test in which they strike."""
 

@@ -36,7 +36,7 @@ def document() -> str:
                 ends += " A person acts."
             if fault.name in SEEN_IN_STATEMENT:
                 ends += (
-                    f" In {', '.join(sorted(SEEN_IN_STATEMENT[fault.name]))}: only the channel's statement shows it."
+                    f" In {', '.join(sorted(SEEN_IN_STATEMENT[fault.name]))}: only its statement of the day shows it."
                 )
             parts.append(f"| `{fault.name}` | {fault.title_zh} | {ends} | {', '.join(other) or '—'} |\n")
     return "".join(parts)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
 
 from core.consents import ConsentKind
 from core.paper import PaperStage
+from core.transactions import rows
 from tests.faults.stage import Stage
 from tests.support.house import ELDER, MCHID
+
+
+class BookedLine(NamedTuple):
+    id: UUID
+    order_no: str
+
 
 Flow = Callable[[Stage], Awaitable[None]]
 
@@ -67,6 +76,41 @@ async def returned(stage: Stage) -> None:
     await stage.rest()
 
 
+async def staff_refund(stage: Stage) -> None:
+    """The hospital gives a booked bill back: one person asks, another one approves, the HIS agrees, the money goes."""
+    line = await _booked(stage)
+    if line is not None:
+        refunds, order_no = stage.house.services.staff_refunds, line.order_no
+        parts = [(line.id, None, ())]
+        refund = await stage.again(
+            lambda: refunds.request(stage.clerk, order_no, parts, reason="药品未取", key=order_no)
+        )
+        if refund is not None:
+            await stage.again(lambda: refunds.approve(stage.head, refund.refund_no))
+    await stage.rest()
+
+
+async def red_receipt(stage: Stage) -> None:
+    """The cashier takes a booked bill back and leaves the money to us; the HIS tells us."""
+    if await _booked(stage) is not None:
+        stage.house.his.reverse_at_window(stage.bills[0], money_by="us_original_route")
+    await stage.rest()
+
+
+async def _booked(stage: Stage) -> BookedLine | None:
+    """A bill paid on the phone, with no counterparty's fault on the way: those are for what follows."""
+    with stage.aim.at_rest():
+        await stage.pay(stage.bill())
+        await stage.rest()
+    found = await rows(
+        "SELECT l.id, p.order_no FROM payment_line l JOIN payment p ON p.id = l.payment_id"
+        " WHERE l.institution_id = $1 AND l.his_bill_id = $2 AND l.status = 'confirmed'",
+        stage.house.institution_id,
+        stage.bills[0],
+    )
+    return BookedLine(**found[0]) if found else None
+
+
 def _revive(stage: Stage, order_no: str) -> None:
     """The channel lets a closed order be paid, whatever its documents say."""
     order = stage.house.pay.orders.get((MCHID, order_no))
@@ -78,4 +122,5 @@ def _revive(stage: Stage, order_no: str) -> None:
     stage.house.pay.pay(order_no)
 
 
-FLOWS: Mapping[str, Flow] = {flow.__name__: flow for flow in (single, merged, paper, cancel, late, returned)}
+ALL = (single, merged, paper, cancel, late, returned, staff_refund, red_receipt)
+FLOWS: Mapping[str, Flow] = {flow.__name__: flow for flow in ALL}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,8 @@ from uuid import UUID
 import asyncpg
 from tortoise.exceptions import OperationalError
 
-from core.errors import AlreadyPaid, RequestError
+from core.actors import Actor
+from core.errors import AlreadyPaid, RequestError, ServiceUnavailable
 from core.models import Payer
 from core.payments import Started
 from core.transactions import rows
@@ -35,6 +36,7 @@ class Died(BaseException):
 
 GONE = (
     Died,
+    ServiceUnavailable,
     OperationalError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -50,7 +52,7 @@ class Aim:
     def __init__(self) -> None:
         self.armed: list[Fault] = []
         self.struck: Counter[str] = Counter()
-        self.only_looks = False
+        self.only_looks = self.rests = False
         self.could_strike: set[str] = set()
         self._hit: set[tuple[str, str]] = set()
 
@@ -59,8 +61,19 @@ class Aim:
         self.struck.clear()
         self._hit.clear()
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """A part of a flow in which nothing strikes."""
+        self.rests = True
+        try:
+            yield
+        finally:
+            self.rests = False
+
     def pick(self, counterparty: str, call: str, key: str, *, specific: bool) -> Fault | None:
         """In the place of Faults.pick."""
+        if self.rests:
+            return None
         for fault in self.armed:
             if fault.counterparty != counterparty or (fault.effect is Effect.SPECIFIC) != specific:
                 continue
@@ -118,6 +131,8 @@ class Stage:
     stranger: Payer
     texter: Payer  # whom only text messages reach
     patient_id: UUID
+    clerk: Actor
+    head: Actor
     superuser: asyncpg.Connection
     hooked: Hooked
     aim: Aim = field(default_factory=Aim)

@@ -22,6 +22,7 @@ from tests.faults.flows import FLOWS
 from tests.faults.stage import Hooked, Stage
 from tests.support.house import House
 from tests.support.postgres import Database
+from tests.support.refunding import CLERK, HEAD, staff
 
 NONE, SAME = "none", "same"
 RIDERS = ("wechat", "sms")
@@ -54,6 +55,8 @@ async def a_stage(database: Database) -> AsyncIterator[Stage]:
         stranger=stranger,
         texter=texter,
         patient_id=patient_id,
+        clerk=await staff(house, "1001", CLERK),
+        head=await staff(house, "1002", HEAD),
         superuser=superuser,
         hooked=hooked,
     )
@@ -105,7 +108,7 @@ async def _tidy(stage: Stage) -> None:
 
 
 async def _end(stage: Stage, began: datetime, *, alone: bool) -> str:
-    """Payments with lines and refunds, what their payers were told, how often bills are booked, the cases left.
+    """Payments with lines and refunds, what their payers were told, how often bills stay booked, the cases left.
 
     A message that the platform refuses counts as told: the page says the same.
     """
@@ -127,7 +130,7 @@ async def _end(stage: Stage, began: datetime, *, alone: bool) -> str:
         here,
         began,
     )
-    booked = sorted(len(stage.house.his.bills[bill].booked) for bill in stage.bills)
+    booked = sorted(sum(not one.reversed for one in stage.house.his.bills[bill].booked) for bill in stage.bills)
     kinds = [str(row["kind"]) for row in cases]
     left = ",".join(kind for kind in kinds if alone or kind != OF_MESSAGES) or "-"
     return f"{' + '.join(sorted(parts)) or 'no payment'}; booked={','.join(map(str, booked))} case={left}"
@@ -154,7 +157,7 @@ async def _books(stage: Stage, *, has_case: bool) -> list[str]:
         if len(mobile) > 1:
             wrong.append(f"{bill} is booked {len(mobile)} times")
         for one in mobile:
-            booked[one.order_no] += one.amount_fen
+            booked[one.order_no] += one.amount_fen - one.returned_fen
     books = {order["out_trade_no"]: order for order in stage.house.pay.books()["orders"]}
     for payment in await _payments(stage):
         order = books.get(payment.order_no)
