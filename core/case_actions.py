@@ -12,6 +12,8 @@ from core.audit import Audit
 from core.case_kinds import ROLE_OF, CaseAction, actions_of
 from core.due import take
 from core.errors import ActionNotPossible, InvalidRequest, NotFound
+from core.failing import CASE as WORK_FAILS
+from core.failing import split_subject
 from core.followup import FollowUp
 from core.inbound import Inbounds
 from core.ledger import Account
@@ -22,7 +24,7 @@ from core.payment_files import balances_of
 from core.payments import Payments
 from core.returning import Returning
 from core.scrubbing import scrub_text
-from core.states import OPEN_PAYMENT, CaseStatus, ConfirmationStatus, RefundStatus
+from core.states import OPEN_PAYMENT, CaseStatus, ConfirmationStatus, InboundStatus, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically, rows
 
@@ -66,13 +68,24 @@ class CaseActions:
         await atomically(lambda: self._wake(actor, case))
         if case.kind == "inbound_not_worked":
             await self._work_inbound(actor.institution_id, UUID(case.subject))
-        elif case.payment_id is not None:
+        elif case.payment_id is not None and case.kind != WORK_FAILS:  # that row is the worker's: it may raise again
             await self._work_payment(actor.institution_id, case.payment_id)
 
     async def _wake(self, actor: Actor, case: StaffCase) -> None:
         """Whatever happens to us after this commit, a worker asks."""
         now, woken = self.outside.clock.now(), 0
-        if case.payment_id is not None:
+        if case.kind == WORK_FAILS:
+            table, row_id = split_subject(case.subject)
+            woken = len(
+                await rows(
+                    f"UPDATE {table} SET due_at = $3 WHERE institution_id = $1 AND id = $2 AND due_at IS NOT NULL"
+                    " RETURNING id",
+                    actor.institution_id,
+                    UUID(row_id),
+                    now,
+                )
+            )
+        elif case.payment_id is not None:
             for statement in WAKE:
                 woken += len(await rows(statement, actor.institution_id, case.payment_id, now))
         elif case.kind == "inbound_not_worked":
@@ -159,6 +172,8 @@ class CaseActions:
     async def _close(self, actor: Actor, case: StaffCase, note: str) -> None:
         if case.payment_id is not None and await self._is_unsettled(actor.institution_id, case.payment_id):
             raise ActionNotPossible(reason="unsettled")
+        if case.kind == "inbound_not_worked":
+            await self._give_up(actor.institution_id, UUID(case.subject))
         closed = await scoped(actor.institution_id).change(
             StaffCase,
             {"id": case.id, "status": CaseStatus.OPEN},
@@ -171,6 +186,17 @@ class CaseActions:
         if not closed:
             raise ActionNotPossible(reason="closed")
         await self.audit.write(actor, "case_closed", str(case.id), {"kind": case.kind, "subject": case.subject})
+
+    async def _give_up(self, institution_id: UUID, inbound_id: UUID) -> None:
+        """A person has seen to what a message says: it is worked no more. Whoever is at it loses his lease."""
+        await scoped(institution_id).change(
+            Inbound,
+            {"id": inbound_id, "status": InboundStatus.RECEIVED},
+            status=InboundStatus.WORKED,
+            due_at=None,
+            lease_until=None,
+            holder="",
+        )
 
     async def _is_unsettled(self, institution_id: UUID, payment_id: UUID) -> bool:
         """Whether money of this payment, or the payment itself, is still on its way; under the payment's lock."""

@@ -39,7 +39,6 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "wrong_amount": (CaseAction.DECIDE_AMOUNT,),
     "line_waits": (_ASK,),
     "lock_not_released": (_ASK,),
-    "inbound_not_worked": (_ASK,),
     "refund_stuck": (_ASK, _RESUME, _ATTEST),
     "refund_blocked": (_ASK, _ATTEST),
     "refund_outcome_unknown": (_ASK, _ATTEST),
@@ -49,6 +48,9 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "contradicting_evidence": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
     "hospital_contradicts_itself": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
     "his_booked_without_money": (_CLOSE,),
+    # Closing the first of these is the end of its message: it is worked no more.
+    "inbound_not_worked": (_ASK, _CLOSE),
+    "work_fails": (_ASK, _CLOSE),
     "refund_never_succeeds": (_RESUME, _CLOSE),
     "refund_contradiction": (_ASK, _RESUME, _CLOSE),
     "refund_amount_differs": (_ASK, _ATTEST, _CLOSE),

@@ -19,6 +19,7 @@ from core.followup import FollowUp
 from core.hospital_refunds import HospitalRefunds
 from core.institutions import Institutions
 from core.models import Inbound, Payment
+from core.models.fields import OUTSIDE_ID_LENGTH_MAX
 from core.newbills import NewBills
 from core.outside import Outside
 from core.payments import Payments
@@ -216,11 +217,11 @@ class Inbounds:
             elif content is not None:
                 payment_id = await self._notice(inbound, content)
         except (NotReached, OutcomeUnknown):
-            await self._later(due, inbound)
+            await self._later(due, inbound, content)
             return None
         except Refused as refused:
             if not refused.final:
-                await self._later(due, inbound)
+                await self._later(due, inbound, content)
                 return None
             log.info("event_refused_by_hospital", extra={"fields": {"kind": inbound.kind, "inbound": str(inbound.id)}})
         await scoped(due.institution_id).change(
@@ -229,11 +230,17 @@ class Inbounds:
         await self.cases.settle(due.institution_id, ("inbound_not_worked",), str(inbound.id))
         return payment_id
 
-    async def _later(self, due: DueRow, inbound: Inbound) -> None:
+    async def _later(self, due: DueRow, inbound: Inbound, content: Mapping[str, Any] | None) -> None:
         now = self.outside.clock.now()
         if now >= inbound.received_at + CASE_AFTER:
-            await self.cases.open(
-                due.institution_id, "inbound_not_worked", str(inbound.id), details={"kind": inbound.kind}
+            await self.cases.open_while(
+                due.institution_id,
+                "inbound_not_worked",
+                str(inbound.id),
+                table="inbound",
+                row_id=inbound.id,
+                statuses=[InboundStatus.RECEIVED],
+                details={"kind": inbound.kind, **_numbers(content)},
             )
         later = now + backoff(due.attempts)
         await give_back("inbound", inbound.id, due.institution_id, holder=due.holder, due_at=later)
@@ -286,3 +293,9 @@ class Inbounds:
                 return None
             await self.payments.bill_ended_elsewhere(site.institution_id, site.branch, event.his_bill_id)
         return None
+
+
+def _numbers(content: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a message is about, as far as the counterparty's people can look it up."""
+    names = ("order_no", "refund_no", "his_bill_id", "red_receipt_no")
+    return {name: str(content[name])[:OUTSIDE_ID_LENGTH_MAX] for name in names if content and content.get(name)}

@@ -21,6 +21,7 @@ from core.consents import Consents
 from core.decisions import Decisions
 from core.disputes import Disputes
 from core.external_refunds import ExternalRefunds
+from core.failing import Failing
 from core.followup import FollowUp
 from core.guesses import Guesses
 from core.hospital_refunds import HospitalRefunds
@@ -76,6 +77,7 @@ class Services:
     new_bills: NewBills
     inbounds: Inbounds
     cases: Cases
+    failing: Failing
     applier: Applier
     rotation: Rotation
     adopting: Adopting
@@ -153,6 +155,7 @@ class Services:
             new_bills=new_bills,
             inbounds=inbounds,
             cases=cases,
+            failing=Failing(cases),
             applier=applier,
             rotation=Rotation(outside),
             adopting=Adopting(outside, institutions, payments, cases),

@@ -194,8 +194,17 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "inbound_not_worked": (
         {"zh": "一条通知处理不了", "en": "A stored notice or event cannot be worked"},
         {
-            "zh": "再次处理；仍不行请技术人员查日志。款项另行查询，不受影响。",
-            "en": "Work it again; else its error is in the log. The money itself is asked about in any case.",
+            "zh": "再次处理；仍不行请技术人员查日志。医院红票：与收费处核实是否要退款。处理好后关闭，此后不再重试。",
+            "en": "Work it again; else its error is in the log. Of a red receipt find out whether money is owed. Close"
+            " it when all is seen to: it is not tried again then.",
+        },
+    ),
+    "work_fails": (
+        {"zh": "系统内部的一项工作一再出错", "en": "A piece of our own work fails again and again"},
+        {
+            "zh": "请技术人员按编号查日志并改正；成功后自动关闭。已经改正而没有自动关闭的，可以关闭。",
+            "en": "Have its error in the log put right, by the subject's number; it closes by itself once the work is"
+            " done.",
         },
     ),
     "line_waits": (

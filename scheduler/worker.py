@@ -27,7 +27,7 @@ ERROR_PAUSE_SECONDS = 1.0
 async def run_once(loop: Loop, services: Services) -> int:
     """Claim what is due, up to the loop's bounds, and work it; returns how many rows."""
     rows = await claim_due(loop, services)
-    await asyncio.gather(*(_work(loop, row) for row in rows))
+    await asyncio.gather(*(_work(loop, row, services) for row in rows))
     return len(rows)
 
 
@@ -49,7 +49,7 @@ async def run_loop(loop: Loop, services: Services) -> None:
                     log.exception("loop_failed", extra={"fields": {"table": loop.table}})
                     await asyncio.sleep(ERROR_PAUSE_SECONDS)
             for row in rows:
-                under_way[asyncio.create_task(_work(loop, row), name=f"work:{loop.table}")] = row.counterparty
+                under_way[asyncio.create_task(_work(loop, row, services), name=f"work:{loop.table}")] = row.counterparty
             idle_seconds = SLEEP_MIN_SECONDS if rows else min(idle_seconds * 2, SLEEP_MAX_SECONDS)
             if under_way:
                 done, _ = await asyncio.wait(under_way, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -62,12 +62,22 @@ async def run_loop(loop: Loop, services: Services) -> None:
             task.cancel()
 
 
-async def _work(loop: Loop, row: DueRow) -> None:
-    """One row; a mistake of ours is logged and the row comes back when its lease ends."""
+async def _work(loop: Loop, row: DueRow, services: Services) -> None:
+    """One row; a mistake of ours is logged, the row comes back when its lease ends, and if it goes on so, it is a case.
+
+    Raises nothing: a case that cannot be written now is written after the next failure.
+    """
+    fields = {"table": loop.table, "row": str(row.id)}
     try:
-        await loop.work(row)
+        try:
+            await loop.work(row)
+        except Exception as error:
+            log.exception("work_failed", extra={"fields": fields})
+            await services.failing.failed(loop.table, row, error)
+        else:
+            await services.failing.worked(loop.table, row)
     except Exception:
-        log.exception("work_failed", extra={"fields": {"table": loop.table, "row": str(row.id)}})
+        log.exception("failure_not_shown", extra={"fields": fields})
 
 
 async def run(services: Services, *, kinds: Iterable[Loop] | None = None) -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 
 from core.actors import Actor, Role
 from core.case_kinds import ACTIONS, CaseAction, actions_of
+from core.due import DueRow
 from core.errors import ActionNotPossible, InvalidRequest, NotAllowed, NotFound
 from core.evidence import booking_evidence, refund_evidence, trade_evidence
+from core.failing import CASE_AFTER_TRIES
 from core.institutions import Institutions
 from core.models import AuditEntry, Inbound, PaymentLine, Refund, StaffCase
 from core.paging import place_from
@@ -24,9 +27,11 @@ from core.payments import Started
 from core.ports import Booking, RefundState, RefundTrade, Trade
 from core.refunds import Refunds
 from core.staff_texts import CASES, case_text
-from core.states import CaseStatus, LineStatus, PaymentStatus, ProofKind, RefundStatus
+from core.states import CaseStatus, InboundStatus, LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.transactions import rows
 from scheduler.loops import claim_due
+from scheduler.worker import run_once
+from simulators.kit import deliver_one
 from tests.support.house import House
 
 ROOT = Path(__file__).parents[2]
@@ -373,7 +378,66 @@ async def test_a_case_without_a_payment_is_closed_or_asked(house: House) -> None
     with pytest.raises(ActionNotPossible, match="nothing_waits"):
         await house.services.case_work.ask_now(actor, inbound.id)
     assert await Inbound.filter(institution_id=house.institution_id).count() == 0
-    assert (await house.services.case_work.show(actor, inbound.id)).actions == [CaseAction.ASK_NOW]
+    assert (await house.services.case_work.show(actor, inbound.id)).actions == [CaseAction.ASK_NOW, CaseAction.CLOSE]
+
+
+async def test_an_event_that_cannot_be_worked_is_given_up_by_a_person(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while a worker is at it: what he does not find out then opens no case any more."""
+    actor = await staff(house)
+    house.faults.rate("hospital.not_reached", 1.0)
+    bill = house.bill()
+    await house.settle(within=timedelta(hours=2))
+    case = await the_case(house, "inbound_not_worked")
+    assert case.details == {"kind": "new_bill", "his_bill_id": bill}
+    house.clock.advance(timedelta(hours=1))
+    meanwhile(monkeypatch, "site", lambda: house.services.case_work.close(actor, case.id, "账单已作废"))
+    await work(house, "inbound")
+    (inbound,) = await Inbound.filter(institution_id=house.institution_id)
+    assert (inbound.status, inbound.due_at, inbound.holder) == (InboundStatus.WORKED, None, "")
+    assert await house.services.case_work.counts(actor) == {}
+    house.clock.advance(timedelta(days=1))
+    await work(house, "inbound")
+    assert (await Inbound.get(id=inbound.id)).attempts == inbound.attempts
+
+
+@pytest.mark.parametrize(("table", "kind"), [("inbound", "inbound_not_worked"), ("confirmation", "work_fails")])
+async def test_work_that_raises_again_and_again_is_a_case(house: House, table: str, kind: str) -> None:
+    actor = await staff(house)
+    start = await started(house)
+    house.pay_sheet(start)
+    payer_id = (await house.payment(start.order_no)).payer_id
+    if table == "confirmation":
+        await house.services.payments.refreshed(payer_id, house.institution_id, start.order_no)
+    else:
+        await deliver_one(house.his, house.receive)
+    (loop,) = (loop for loop in house.loops() if loop.table == table)
+    tries: list[UUID] = []
+
+    async def raises(row: DueRow) -> None:
+        tries.append(row.id)
+        raise LookupError("王秀兰")
+
+    for _ in range(CASE_AFTER_TRIES):
+        assert await house.services.case_work.counts(actor) == {}
+        house.clock.advance(loop.lease)
+        await run_once(replace(loop, work=raises), house.services)
+    assert len(tries) == CASE_AFTER_TRIES
+    case = await the_case(house, kind)
+    assert case.subject == (str(tries[0]) if table == "inbound" else f"confirmation:{tries[0]}")
+    assert case.details == {"table": table, "error": "LookupError", "tries": CASE_AFTER_TRIES}
+    assert (case.payment_id is None) == (table == "inbound")
+    house.clock.advance(loop.lease)
+    await run_once(replace(loop, work=raises), house.services)
+    assert await house.services.case_work.counts(actor) == {kind: 1}
+    if table == "confirmation":
+        with pytest.raises(ActionNotPossible, match="unsettled"):
+            await house.services.case_work.close(actor, case.id, "看过了")
+        await house.services.case_work.ask_now(actor, case.id)
+    house.clock.advance(loop.lease)
+    await run_once(loop, house.services)
+    assert await house.services.case_work.counts(actor) == {}
 
 
 async def work(house: House, table: str) -> None:
