@@ -85,7 +85,7 @@ class Plan:
         if draw.random() < 0.35:
             day = replace(day, weak=True)
             strikes.append(_somebody_stands_still_before_booking(draw))
-        if draw.random() < 0.35:
+        elif draw.random() < 0.5:
             day = replace(day, rates=day.rates | {REFUSES: draw.uniform(0.3, 0.8)})
             strikes += _no_word_about_a_refund()
         forgettings = [(draw.uniform(5, 400), draw.random() < 0.5) for _ in range(draw.choice((0, 0, 1, 2)))]
@@ -164,11 +164,11 @@ def _somebody_stands_still_before_booking(draw: random.Random) -> Strike:
         kind=draw.choice((WEB, WEB, WEB, WORKER)),
         peer=POSTGRES,
         call="UPDATE confirmation",
-        nth=draw.choice((1, 1, 2)),
+        nth=draw.choice((2, 2, 5)),  # each time after his taking of the row
         side=Side.REQUEST,
         victim=Victim.TIME,
         forward=True,
-        later_seconds=draw.choice((95.0, 260.0)),
+        later_seconds=draw.choice((260.0, 600.0)),
     )
 
 
