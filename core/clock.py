@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+OUR_CLOCKS_APART = timedelta(seconds=10)
+"""How far apart the clocks of two of our machines may be: `zhenfu doctor` warns when one is 5 s off the database's.
+
+Who concludes from the time that has passed since another machine's stamp that something can no longer happen, waits
+so much longer.
+"""
 
 
 class Clock(Protocol):

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from core.clock import OUR_CLOCKS_APART
 from core.errors import (
     AlreadyDecided,
     HospitalUnavailable,
@@ -17,8 +18,9 @@ from core.errors import (
     NotFound,
     RefundNotPossible,
 )
-from core.models import AuditEntry, HospitalSiteRow, Message, PaymentEvent, Refund, RefundLine, StaffCase
+from core.models import AuditEntry, Confirmation, HospitalSiteRow, Message, PaymentEvent, Refund, RefundLine, StaffCase
 from core.states import LineStatus, RefundStatus
+from core.tenancy import scoped
 from simulators.faults import Fault
 from simulators.hospital_faults import FAULTS
 from tests.support.house import MCHID, House
@@ -332,6 +334,41 @@ async def test_whatever_goes_wrong_at_the_his_it_is_reversed_and_paid_once(
     assert given_back(house, payment.order_no) == (0 if handed_out else 5000)
     assert await StaffCase.filter(status="open").count() == 0
     await check_books(house)
+
+
+async def sent_again_after(house: House, row: Confirmation | Refund, number: str, prefix: str = "") -> timedelta:
+    """A request that is lost, from a machine whose clock is behind: when the next one leaves."""
+    counter, stamp = f"{prefix}sends_started", f"{prefix}last_sent_at"
+    house.faults.script("hospital.request_lost", key=number)
+    first_at = None
+    for _ in range(50):
+        if not await house.step():
+            due_at = await house.next_due_at()
+            assert due_at is not None
+            house.clock.advance(due_at - house.clock.now())
+        await row.refresh_from_db()
+        if first_at is None and getattr(row, counter) == 1:
+            first_at = house.clock.now()
+            behind = {stamp: first_at - OUR_CLOCKS_APART}
+            await scoped(row.institution_id).change(type(row), {"id": row.id}, **behind)
+        elif first_at is not None and getattr(row, counter) == 2:
+            return house.clock.now() - first_at
+    raise AssertionError("it is not sent again")
+
+
+async def test_clocks_that_are_apart_send_nothing_to_the_his_before_its_time(house: House) -> None:
+    payer = await house.payer()
+    started = await house.start(payer, await house.bound(payer), house.bill())
+    house.pay_sheet(started)
+    payment = await house.services.payments.refreshed(payer.id, house.institution_id, started.order_no)
+    (confirmation,) = await Confirmation.all()
+    site = await house.services.institutions.site(house.institution_id, house.site_id)
+    least = timedelta(seconds=site.deadline_seconds + site.capabilities.processing_limit_seconds)
+    assert await sent_again_after(house, confirmation, confirmation.confirm_no) >= least
+    await house.settle(within=timedelta(hours=1))
+    (line,) = await house.lines(started.order_no)
+    refund = await request(house.services, await staff(house, "1001", CLERK), payment, (line.id, None))
+    assert await sent_again_after(house, refund, refund.refund_no, "his_") >= least
 
 
 async def test_a_replaced_refund_keeps_its_proof_and_is_never_reversed_twice(house: House) -> None:
