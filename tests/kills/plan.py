@@ -28,7 +28,7 @@ TAKEN = (
 """A worker's taking of rows and its reading of what it has taken, as their statements are called."""
 
 QUESTIONS = frozenset({"get_bill", "lock_bills"})
-EVERYWHERE_MAX = 0.03
+EVERYWHERE_MAX = 0.1
 REFUSES = "hospital.refuses_confirm"
 
 LATER_SECONDS = (0.0, 0.0, 0.0, 3.0, 12.0)
@@ -82,11 +82,12 @@ class Plan:
         if draw.random() < 0.3:
             strikes.append(_a_worker_stands_still(draw))
         day = _with_a_hospital_that_answers(Day.of(seed, faults), faults)
-        if draw.random() < 0.35:
+        kind = random.Random(f"{seed}/kind of day")
+        if kind.random() < 0.35:
             day = replace(day, weak=True)
-            strikes.append(_somebody_stands_still_before_booking(draw))
-        elif draw.random() < 0.5:
-            day = replace(day, rates=day.rates | {REFUSES: draw.uniform(0.3, 0.8)})
+            strikes.append(_somebody_stands_still_before_booking(kind))
+        elif kind.random() < 0.5:
+            day = replace(day, rates=day.rates | {REFUSES: kind.uniform(0.3, 0.8)})
             strikes += _no_word_about_a_refund()
         forgettings = [(draw.uniform(5, 400), draw.random() < 0.5) for _ in range(draw.choice((0, 0, 1, 2)))]
         return cls(
