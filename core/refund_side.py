@@ -45,14 +45,7 @@ class RefundSide:
             return
         now = self.outside.clock.now()
         if refund.status in {RefundStatus.REFUNDED, RefundStatus.DEAD}:
-            if evidence.proves == RefundStatus.REFUNDED and refund.own_fen == 0:
-                # Others had given all of it back, and now the channel has given it once more.
-                await self.external.told(payment, evidence)
-            elif evidence.proves is not None and evidence.proves != refund.status:
-                await self.cases.open(
-                    payment.institution_id, "refund_contradiction", refund.refund_no, payment_id=payment.id
-                )
-                await self.returning.stop_unsent(payment)
+            await self._after_its_end(payment, refund, evidence)
             return
         said_fen = int(evidence.facts.get("amount_fen") or 0)
         if evidence.proves == RefundStatus.REFUNDED and said_fen != refund.own_fen:
@@ -82,6 +75,20 @@ class RefundSide:
             await self.cases.open(payment.institution_id, "refund_stuck", refund.refund_no, payment_id=payment.id)
         elif evidence.facts.get("state") == RefundState.PROCESSING and refund.status is RefundStatus.SENDING:
             await self.steps.set_refund(refund, status=RefundStatus.PENDING, channel_refund_no=number)
+
+    async def _after_its_end(self, payment: Payment, refund: Refund, evidence: Evidence) -> None:
+        """What the channel has given under a number that we believed dead, or settled by others, is in the books.
+
+        It counts as what others give does: towards the refund that replaces this one, unless that has left already.
+        """
+        is_refunded = evidence.proves == RefundStatus.REFUNDED
+        if is_refunded and (refund.status is RefundStatus.DEAD or refund.own_fen == 0):
+            await self.external.told(payment, evidence)
+        if evidence.proves is not None and evidence.proves != refund.status:
+            await self.cases.open(
+                payment.institution_id, "refund_contradiction", refund.refund_no, payment_id=payment.id
+            )
+            await self.returning.stop_unsent(payment)
 
     async def _refunded(
         self, payment: Payment, refund: Refund, evidence: Evidence, event_id: UUID, number: str

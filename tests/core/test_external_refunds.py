@@ -274,6 +274,42 @@ async def test_what_the_hospital_gave_back_otherwise_is_the_refund_in_the_consol
     assert await off(database) == set()
 
 
+@pytest.mark.parametrize("is_replacement_sent", [True, False])
+async def test_a_number_that_had_died_gives_the_money_all_the_same(
+    house: House, database: Database, is_replacement_sent: bool
+) -> None:
+    payment, (line,) = await booked(house)
+    house.faults.script("wechatpay.refund_closed")
+    dead = await request(house.services, await staff(house, "1001", CLERK), payment, (line.id, 3000))
+    while not await Refund.filter(status=RefundStatus.DEAD).count():
+        if not await house.step():
+            house.clock.advance(timedelta(seconds=10))
+    if is_replacement_sent:
+        await house.settle(within=HOUR)
+    await told(house, payment, dead.refund_no, 3000, channel_refund_no="")
+    await told(house, payment, dead.refund_no, 3000)  # with the channel's own number: it is the same money
+    await house.settle(within=HOUR)
+    successor = await Refund.get(replaces_id=dead.id)
+    assert ("refund_contradiction", dead.refund_no) in await open_cases()
+    assert ("external_refund", dead.refund_no) in await open_cases()
+    assert (await house.payment(payment.order_no)).external_refunded_fen == 3000
+    assert await off(database) == set()
+    if is_replacement_sent:  # the payer has it twice, and the books say so
+        assert await accounts(payment) == {"channel_receivable": 2650, "external_refund": 3000, "his_confirmed": -5650}
+        return
+    assert (successor.status, successor.due_at) == (RefundStatus.APPROVED, None)
+    head = await staff(house, "1002", HEAD | {Role.WORK_CASES})
+    case = await StaffCase.get(kind="refund_contradiction")
+    await house.services.case_work.resume(head, case.id)
+    await house.settle(within=HOUR)
+    successor = await Refund.get(id=successor.id)
+    assert (successor.status, successor.external_fen, successor.sends_started) == (RefundStatus.REFUNDED, 3000, 0)
+    await house.services.case_work.close(head, case.id, "查实：已退")
+    assert await accounts(payment) == {"channel_receivable": 5650, "his_confirmed": -5650}
+    assert await open_cases() == []
+    assert await off(database) == set()
+
+
 # ---------------------------------------------------------------- what the HIS has never booked
 
 
