@@ -12,14 +12,25 @@ from contextlib import suppress
 TABLE = "/proc/net/tcp"
 CHUNK_BYTES = 1 << 16
 INODE_FIELD = 9
+LOOKS_MAX = 4
 ASLEEP = b"STZX"
 
 
 def owner(port: int, to_port: int, pids: Iterable[int]) -> int | None:
-    """The one of these processes that has the loopback socket from `port` to `to_port`; None when it is gone."""
-    inode = _inode(port, to_port)
-    if inode is None:
-        return None
+    """The one of these processes that has the loopback socket from `port` to `to_port`; None when it is gone.
+
+    Looked for more than once: the kernel's table changes while it is read, and a line can be passed over.
+    """
+    pids = list(pids)
+    for _ in range(LOOKS_MAX):
+        inode = _inode(port, to_port)
+        found = _holder(inode, pids) if inode is not None else None
+        if found is not None:
+            return found
+    return None
+
+
+def _holder(inode: str, pids: Iterable[int]) -> int | None:
     wanted = f"socket:[{inode}]"
     for pid in pids:
         with suppress(OSError):
