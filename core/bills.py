@@ -104,7 +104,8 @@ class Bills:
                 if bill is None or bill.his_patient_id not in mine or not access.covers(site, bill):
                     raise NotFound()
                 bills.append(bill)
-        if len({bill.his_patient_id for bill in bills}) != 1:
+        is_twice = len({bill.his_bill_id for bill in bills}) != len(bills)  # one number, spelled in two ways
+        if is_twice or len({bill.his_patient_id for bill in bills}) != 1:
             raise BillNotPayable(reason="refused")
         return bills, site
 

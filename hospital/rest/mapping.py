@@ -276,11 +276,15 @@ def read_new_bills(answer: Mapping[str, Any], *, branch: str) -> tuple[Bill, ...
 
 
 def read_one_bill(answer: Mapping[str, Any], *, branch: str, his_bill_id: str) -> Bill:
+    """The bill under the HIS's own spelling of its number: whoever asks for "cf1" at a HIS that does not mind the
+    case gets "CF1", so that one bill is never paid under two names.
+    """
     row = answer.get("bill")
     if not isinstance(row, dict):
         raise Unreadable("bill is missing")
-    must_match(row, "bill_id", his_bill_id)
-    return read_bill({**row, "bill_id": his_bill_id}, branch=branch, state_unsaid="unknown")
+    if needed_text(row, "bill_id").casefold() != his_bill_id.casefold():
+        raise Unreadable("bill_id is not the one that was asked for")
+    return read_bill(row, branch=branch, state_unsaid="unknown")
 
 
 def read_bill(row: Mapping[str, Any], *, branch: str, state_unsaid: str) -> Bill:

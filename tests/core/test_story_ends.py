@@ -242,6 +242,24 @@ async def test_amounts_that_changed_places_between_looking_and_paying(tortoise: 
     assert (payment.status, payment.sends_started) == (PaymentStatus.FAILED, 0)
 
 
+async def test_one_bill_under_two_spellings_is_one_bill(tortoise: object) -> None:
+    """At a HIS that looks its numbers up whatever their case."""
+    house = await House.build(settings={"merge": True})
+    payer, patient, bill = await prepared(house)
+    ask = house.services.outside.hospitals["rest"].get_bill
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            house.services.outside.hospitals["rest"], "get_bill", lambda site, number: ask(site, number.upper())
+        )
+        both = (("", bill.lower()), ("", bill))
+        with pytest.raises(BillNotPayable):
+            await house.start(payer, patient, bill, bills=both, shown_fen=Fen(17_300))
+        assert await Payment.all().count() == 0
+        first = await house.start(payer, patient, bill, bills=both[:1])
+        again = await house.start(payer, patient, bill)
+    assert (again.order_no, again.resumed) == (first.order_no, True)
+
+
 async def test_another_familys_bill_looks_like_none_at_all(house: House) -> None:
     payer, patient, _ = await prepared(house)
     with pytest.raises(NotFound):

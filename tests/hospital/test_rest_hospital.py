@@ -105,6 +105,7 @@ async def test_an_answer_that_cannot_be_read_in_full_is_unknown_in_every_operati
         ({"patients": [{"name": "x"}]}, hospital.find_patients(site, CARD)),
         ({"bill": None}, hospital.get_bill(site, number)),
         ({"bill": {"bill_id": "other", "patient_id": "P", "to_pay_fen": 1}}, hospital.get_bill(site, number)),
+        ({"bill": {"patient_id": "P", "to_pay_fen": 1}}, hospital.get_bill(site, number)),
         ({"bills": []}, hospital.lock_bills(site, connected.a_lock_order(number))),
         ({"state": "maybe"}, hospital.query_lock(site, order.confirm_no)),
         ({"booked": "Y"}, hospital.confirm_payment(site, order)),
@@ -115,6 +116,13 @@ async def test_an_answer_that_cannot_be_read_in_full_is_unknown_in_every_operati
         _answer_next(connected, 200, {"outcome": "ok", **fields})
         with pytest.raises(OutcomeUnknown):
             await call
+
+
+async def test_a_bill_keeps_the_spelling_of_the_his_whatever_was_typed(connected: Connected) -> None:
+    _answer_next(connected, 200, {"outcome": "ok", "bill": {"bill_id": "CF1", "patient_id": "P", "to_pay_fen": 1}})
+    bill = await connected.hospital.get_bill(connected.site, "cf1")
+    assert bill is not None
+    assert bill.his_bill_id == "CF1"
 
 
 async def test_an_answer_an_hour_old_is_no_answer(connected: Connected) -> None:
