@@ -228,8 +228,10 @@ class Stage:
             raise ConnectionLost("the program died") from error
 
     async def _next_dues(self) -> dict[str, Any]:
+        """When each table has something for a loop: what a dead program holds is nobody's before its lease ends."""
         sql = " UNION ALL ".join(
-            f"SELECT '{loop.table}' AS name, min(due_at) AS due_at FROM {loop.table} WHERE due_at IS NOT NULL"
+            f"SELECT '{loop.table}' AS name, min(greatest(due_at, lease_until)) AS due_at FROM {loop.table}"
+            " WHERE due_at IS NOT NULL"
             for loop in self.house.loops()
         )
         for _ in range(TRIES_MAX):
