@@ -19,7 +19,7 @@ from core.outside import Outside
 from core.payment_rows import PaymentRows, lock_payment
 from core.ports import Channel, MerchantAccount, RefundState, Trade
 from core.recording import record
-from core.states import PaymentStatus, ProofKind, RefundStatus
+from core.states import LineStatus, PaymentStatus, ProofKind, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically, rows
 
@@ -148,6 +148,10 @@ class ExternalRefunds:
         (current,) = await scoped(refund.institution_id).find(Refund, locked=True, id=refund.id)
         moved_on = current.sends_started != refund.sends_started or current.holder != due.holder
         if payment is None or moved_on or current.status not in OWED:
+            return None
+        if any(line.status is LineStatus.DISPUTED for line in await self.steps.lines_of_refund(payment, current)):
+            # The HIS has booked it while it was being sent in vain: it waits for a person as if it never had been.
+            await self.steps.set_refund(current, due_at=None, holder="", lease_until=None)
             return None
         is_unclear = await self._compare(payment, current, source, trade)
         await self.count_towards(payment, current)

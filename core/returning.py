@@ -128,12 +128,17 @@ class Returning:
             )
 
     async def stop_unsent(self, payment: Payment) -> None:
-        """What was believed about this payment is in doubt: money that has not left waits for a person."""
-        await (
-            scoped(payment.institution_id)
-            .of(Refund)
-            .filter(payment_id=payment.id, status__in=UNSENT, sends_started=0)
-            .update(due_at=None)
+        """What was believed about this payment is in doubt: money that has not left waits for a person.
+
+        Whoever is just about to send loses his lease. What may have left is asked about as before.
+        """
+        await rows(
+            "UPDATE refund SET holder = '', lease_until = NULL,"
+            " due_at = CASE WHEN sends_started = sends_unreached THEN NULL ELSE due_at END"
+            " WHERE institution_id = $1 AND payment_id = $2 AND status = ANY ($3::text[]) RETURNING id",
+            payment.institution_id,
+            payment.id,
+            [status.value for status in UNSENT],
         )
 
     async def go_on(self, payment: Payment) -> None:
@@ -141,8 +146,14 @@ class Returning:
         scope = scoped(payment.institution_id)
         if await scope.find(StaffCase, payment_id=payment.id, kind=DOUBTS, status=CaseStatus.OPEN):
             return
-        stopped = {"payment_id": payment.id, "status": UNSENT, "sends_started": 0, "due_at": None}
-        await scope.change(Refund, stopped, due_at=self.outside.clock.now())
+        await rows(
+            "UPDATE refund SET due_at = $4 WHERE institution_id = $1 AND payment_id = $2 AND status = ANY ($3::text[])"
+            " AND due_at IS NULL RETURNING id",
+            payment.institution_id,
+            payment.id,
+            [status.value for status in UNSENT],
+            self.outside.clock.now(),
+        )
 
 
 def _handed_on(replaced: Refund) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from core.money import Fen
 from core.ports import BillReceipt, Booking, MoneyBy, RedReceipt, Reversal
 from core.states import DecisionStatus, LineStatus, ProofKind, RefundStatus
 from core.viewing import payment_view
+from tests.support.fakes import held
 from tests.support.house import House
 from tests.support.postgres import Database
 from tests.support.refunding import CLERK, accounts, booked, given_back, request, staff, taken_back
@@ -443,6 +444,38 @@ async def test_money_that_has_not_left_stops_when_it_is_disputed(house: House) -
     assert (refund.due_at, refund.sends_started) == (None, refund.sends_unreached)
     assert given_back(house, payment.order_no) == 0
     assert ("hospital_contradicts_itself", line.confirm_no) in await open_cases()
+
+
+@pytest.mark.parametrize(("call", "fault"), [("query", ""), ("refund", "not_reached"), ("refund", "request_lost")])
+async def test_money_that_is_leaving_at_this_moment_stops_when_it_is_disputed(
+    house: House, database: Database, call: str, fault: str
+) -> None:
+    payer = await house.payer()
+    started = await house.start(payer, await house.bound(payer), house.bill())
+    house.pay_sheet(started)
+    payment = await house.services.payments.refreshed(payer.id, house.institution_id, started.order_no)
+    (line,) = await house.lines(started.order_no)
+    house.faults.script("hospital.refuses_confirm")
+    channel = held(house.services.outside.channels, "wechatpay")
+    channel.hold(call)
+    working = asyncio.create_task(house.settle(within=timedelta(minutes=1)))
+    await channel.reached(call)
+    await booked_after_all(house, payment, line)
+    refund = await Refund.get(payment_id=payment.id)
+    if fault:
+        house.faults.script(f"wechatpay.{fault}", key=refund.refund_no)
+    channel.let_go(call)
+    await working
+    await house.settle(within=timedelta(days=1))
+    refund = await Refund.get(id=refund.id)
+    assert (refund.status in {RefundStatus.APPROVED, RefundStatus.SENDING}, refund.due_at) == (True, None)
+    assert given_back(house, payment.order_no) == 0
+    assert (await house.lines(payment.order_no))[0].status is LineStatus.DISPUTED
+    assert await off(database) == []
+    await red_receipt_over(house, payment, line, 8650)
+    await house.settle(within=timedelta(hours=2))
+    assert given_back(house, payment.order_no) == 8650
+    assert (await accounts(payment), await open_cases()) == ({}, [])
 
 
 async def test_a_refusal_after_the_booking_is_a_case_and_moves_nothing(house: House) -> None:
