@@ -9,6 +9,7 @@ from uuid import UUID
 
 from core.cases import Cases
 from core.evidence import Facts, StoredEvidence, fold
+from core.external_refunds import EXTERNAL, EXTERNAL_TOTAL, ExternalRefunds
 from core.hospital_side import HospitalSide
 from core.ledger import Account, TransferKind
 from core.models import Payment, PaymentEvent, PaymentLine
@@ -28,6 +29,7 @@ class ChannelSide:
     outside: Outside
     steps: PaymentRows
     hospital: HospitalSide
+    external: ExternalRefunds
     cases: Cases
 
     async def evidence_came(self, payment: Payment) -> None:
@@ -47,6 +49,8 @@ class ChannelSide:
         status, proof_id = end
         if status is PaymentStatus.PAID:
             await self._paid(payment, facts, proof_id)
+            if any(row.kind in {EXTERNAL, EXTERNAL_TOTAL} for row in stored):
+                await self.external.paid(payment, proof_id)
         elif payment.status in OPEN_PAYMENT:
             await self._ended(payment, status, proof_id)
 

@@ -102,6 +102,10 @@ class ExternalRefunds:
         await self.steps.update(payment, external_refunded_fen=Fen(payment.external_refunded_fen + grown))
         return True
 
+    async def paid(self, payment: Payment, cause: UUID) -> None:
+        """The payment has only now turned out to be paid: what was told of others' refunds before counts from here."""
+        await self._grow(payment, cause)
+
     async def _events(self, payment: Payment) -> list[PaymentEvent]:
         return await scoped(payment.institution_id).find(
             PaymentEvent, ("id",), payment_id=payment.id, kind=[EXTERNAL, EXTERNAL_TOTAL]

@@ -99,6 +99,21 @@ async def test_it_is_recorded_once_however_often_it_is_told(house: House, databa
         await request(house.services, clerk, payment, (line.id, 8651))
 
 
+async def test_what_is_told_before_the_payment_counts_as_what_is_told_after_it(
+    house: House, database: Database
+) -> None:
+    payer = await house.payer()
+    started = await house.start(payer, await house.bound(payer), house.bill())
+    house.pay_sheet(started)
+    await told(house, await house.payment(started.order_no), "X1", 3000)
+    await house.settle(within=HOUR)
+    payment = await house.payment(started.order_no)
+    assert payment.external_refunded_fen == 3000
+    assert await accounts(payment) == {"channel_receivable": 5650, "external_refund": 3000, "his_confirmed": -8650}
+    assert await open_cases() == [("external_refund", "X1")]
+    assert await off(database) == set()
+
+
 # ---------------------------------------------------------------- at every moment of a refund of ours
 
 Moment = Callable[[House, Payment, PaymentLine], Awaitable[None]]
