@@ -32,6 +32,7 @@ log = logging.getLogger("zhenfu.adopt")
 ENTRIES_AT_ONCE = 500
 PAYMENTS_AT_ONCE = 200
 PAGES_MAX = 10_000
+NOT_APPROVED = frozenset({RefundStatus.REQUESTED, RefundStatus.DECLINED})
 CLOCKS_APART = timedelta(minutes=1)
 
 DOUBT = (
@@ -39,15 +40,16 @@ DOUBT = (
     " WHERE status = 'created' AND sends_started = sends_unreached RETURNING id",
     "UPDATE confirmation SET sends_started = sends_started + 1, last_sent_at = $1, lease_until = NULL,"
     " due_at = $1::timestamptz WHERE status = 'open' AND sends_started = sends_unreached RETURNING id",
+    # Whatever stood before it when the copy was made (a yes, the HIS, a person), money may have left since then.
     # One that waits for a person goes on waiting.
     "UPDATE refund SET sends_started = sends_started + 1, last_sent_at = $1, lease_until = NULL,"
     " due_at = CASE WHEN due_at IS NULL THEN NULL ELSE $1::timestamptz END"
-    " WHERE status IN ('approved', 'sending') AND sends_started = sends_unreached"
-    " AND (origin = 'automatic' OR his_proof_id IS NOT NULL) RETURNING id",
-    "UPDATE refund SET his_sends_started = his_sends_started + 1, his_last_sent_at = $1, lease_until = NULL"
-    " WHERE status IN ('approved', 'reversing_at_his') AND his_sends_started = his_sends_unreached"
-    " AND origin <> 'automatic' AND his_proof_id IS NULL AND due_at IS NOT NULL AND $1::timestamptz IS NOT NULL"
+    " WHERE status IN ('requested', 'approved', 'reversing_at_his', 'sending') AND sends_started = sends_unreached"
     " RETURNING id",
+    "UPDATE refund SET his_sends_started = his_sends_started + 1, his_last_sent_at = $1::timestamptz,"
+    " lease_until = NULL WHERE status IN ('requested', 'approved', 'reversing_at_his')"
+    " AND his_sends_started = his_sends_unreached AND origin = 'staff' AND his_proof_id IS NULL"
+    " AND replaces_id IS NULL RETURNING id",
     # A second copy of a message would be dropped by nobody: it counts as sent when it was written.
     "UPDATE message SET sends_started = sends_started + 1, first_sent_at = created_at, lease_until = NULL"
     " WHERE status = 'queued' AND sends_started = sends_unreached AND created_at < $1::timestamptz RETURNING id",
@@ -65,7 +67,7 @@ class Adopted:
     silent: int = 0  # of them: without an answer; the worker goes on asking
     listed: int = 0  # rows of the channels' statements
     foreign: int = 0  # of them: orders that do not look like ours
-    lost: int = 0  # of them: ours, and there is no row: a case each
+    lost: int = 0  # of them: ours, and there is no row, or none that anybody has approved: a case each
     lost_fen: int = 0
     booked: int = 0  # rows of the HIS's statements that carry a number of ours
     bookings_lost: int = 0  # of them: there is no row: a case each
@@ -81,6 +83,7 @@ class Adopting:
 
     async def walk(self, since: date) -> Adopted:
         """Everything from this day in Shanghai on."""
+        await self._end_some_day()
         found = Adopted(doubted=await self._doubt())
         begin = datetime.combine(since, time(), SHANGHAI)
         found = await self._ask_all(begin, found)
@@ -93,6 +96,16 @@ class Adopting:
             if site.capabilities.statement:
                 found = await self._bookings(site, begin, found)
         return found
+
+    async def _end_some_day(self) -> None:
+        """An order of which it is not known until when it can be paid: no longer than one that were begun now.
+
+        Without such a time its absence at the channel would never prove anything.
+        """
+        for institution_id in {site.institution_id for site in await self.institutions.all_sites()}:
+            life = timedelta(seconds=(await self.institutions.profile(institution_id)).settings.payment_seconds)
+            endless = {"status": PaymentStatus.CREATED, "expires_at": None}
+            await scoped(institution_id).change(Payment, endless, expires_at=self.outside.clock.now() + life)
 
     async def _doubt(self) -> int:
         """Whatever stands as unsent may have been sent after the copy was made: it is asked about before it is sent.
@@ -154,11 +167,13 @@ class Adopting:
         found = replace(found, listed=found.listed + len(batch), foreign=found.foreign + len(batch) - len(ours))
         for entry in ours:
             payment, refund = known.get(entry.order_no), refunds.get(entry.refund_no)
-            if payment is not None and entry.kind is StatementKind.REFUND and not is_refund_no(entry.refund_no):
+            is_unknown = entry.kind is StatementKind.REFUND and refund is None
+            if is_unknown and payment is not None:
+                # One that is ours is forgotten: whoever made it, it counts towards what is owed now.
                 await self._refund_of_others(account, entry, payment)
-                continue
-            if payment is None or (entry.kind is StatementKind.REFUND and refund is None):
-                await self._case(account, entry, payment)
+                is_unknown = is_refund_no(entry.refund_no)
+            if payment is None or is_unknown or (refund is not None and refund.status in NOT_APPROVED):
+                await self._case(account, entry, payment, refund)
                 found = replace(found, lost=found.lost + 1, lost_fen=found.lost_fen + entry.amount_fen)
             elif refund is not None and refund.status is not RefundStatus.REFUNDED:
                 await (
@@ -218,14 +233,16 @@ class Adopting:
             },
         )
 
-    async def _case(self, account: MerchantAccount, entry: StatementEntry, payment: Payment | None) -> None:
-        """Money moved under a number that looks like ours, and we have no row for it."""
+    async def _case(
+        self, account: MerchantAccount, entry: StatementEntry, payment: Payment | None, refund: Refund | None = None
+    ) -> None:
+        """Money moved under a number that looks like ours, and we have no row for it, or one that nobody approved."""
         kind, subject = "order_without_row", entry.order_no
-        if entry.kind is StatementKind.REFUND:
-            kind, subject = (
-                ("refund_without_row" if is_refund_no(entry.refund_no) else "external_refund"),
-                entry.refund_no,
-            )
+        if refund is not None:
+            kind, subject = "refund_not_approved", refund.refund_no
+        elif entry.kind is StatementKind.REFUND:
+            kind = "refund_without_row" if is_refund_no(entry.refund_no) else "external_refund"
+            subject = entry.refund_no
         await self.cases.open(
             account.institution_id,
             kind,

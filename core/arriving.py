@@ -16,7 +16,7 @@ from core.ports import MessageKind
 from core.states import LineStatus, RefundStatus
 from core.transactions import rows
 
-REFUND_CASES = ("refund_stuck", "refund_blocked", "refund_outcome_unknown")
+REFUND_CASES = ("refund_stuck", "refund_blocked", "refund_outcome_unknown", "refund_not_approved")
 
 
 @dataclass(frozen=True, slots=True)

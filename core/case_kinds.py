@@ -60,6 +60,7 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "notice_for_unknown_order": (_CLOSE,),
     "order_without_row": (_CLOSE,),
     "refund_without_row": (_CLOSE,),
+    "refund_not_approved": (_CLOSE,),
     "booking_without_row": (_CLOSE,),
     "channel_misconfigured": (_CLOSE,),
     "messages_misconfigured": (_CLOSE,),

@@ -80,14 +80,14 @@ class Payments:
                 await self.applier.apply(
                     trade_evidence(closed, source=account.channel, proof=ProofKind.AUTHENTICATED_CLOSE)
                 )
-            elif not trade.exists:
+            elif not trade.exists and payment.expires_at is not None:
                 next_try = min(next_try, self.absent_from(payment, channel))
                 next_try = max(next_try, now + backoff(1))
         except ConfigurationError as error:
             await self.misconfigured(account, error)
         except (NotReached, OutcomeUnknown, Refused):
             pass
-        if payment.expires_at is not None and now >= payment.expires_at + CASE_AFTER:
+        if now >= (payment.expires_at or payment.created_at) + CASE_AFTER:
             await self._open_case(payment)
         if payment.expires_at is not None and now < payment.expires_at:
             next_try = min(next_try, payment.expires_at)

@@ -50,6 +50,9 @@ class Reversing:
             )
         try:
             if refund.his_sends_started > refund.his_sends_unreached:
+                # Approved only, and yet perhaps told: the database was restored (core/adopting.py).
+                if refund.status is RefundStatus.APPROVED and not await self.reversals.begin(refund):
+                    return
                 if not site.capabilities.refund_query:
                     # Nobody can tell whether it was reversed: sending again might do it twice. A person looks.
                     await self._later(due, now + CASE_AFTER)

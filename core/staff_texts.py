@@ -314,6 +314,14 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
             "en": "Lost with a restore: see that the HIS agrees, do not refund again, then close this.",
         },
     ),
+    "refund_not_approved": (
+        {"zh": "渠道账单有我们的退款，库里没有同意", "en": "The channel lists a refund that nobody has approved here"},
+        {
+            "zh": "恢复前已同意的退款：请再次同意，会先问医院和渠道，不会重复退；库里为不同意的，与医院核对后关闭。",
+            "en": "Approved after the copy was made: approve it again, HIS and channel are asked before anything is"
+            " sent. One that stands as declined: see that the HIS agrees, then close this.",
+        },
+    ),
     "booking_without_row": (
         {"zh": "医院有我们编号的入账，库里没有", "en": "The HIS has a booking of ours that has no row"},
         {

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from core.clock import business_day
-from core.models import Confirmation, Message, Payment, Refund, StaffCase
-from core.states import CaseStatus, LineStatus, PaymentStatus, RefundStatus
+from core.errors import ChannelUnavailable
+from core.models import Confirmation, Message, Payment, PaymentEvent, Refund, StaffCase
+from core.states import CaseStatus, LineStatus, PaymentStatus, ProofKind, RefundStatus
 from tests.support.backup import Backup
 from tests.support.house import House
 from tests.support.postgres import Database
+from tests.support.refunding import CLERK, booked, given_back, request, staff, taken_back
 
 DAY = timedelta(days=1)
 
@@ -136,6 +139,137 @@ async def test_a_refund_that_stands_as_unsent_is_asked_about_and_not_sent_again(
     assert house.pay.books()["refunds"] == books
 
 
+async def test_an_order_that_never_was_ends_although_the_copy_does_not_know_until_when_it_may_be_paid(
+    house: House, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is made while the bill is being locked: nothing is known yet of when the order would expire."""
+    payer, patient = await someone(house)
+    bill = house.bill()
+    kept = keeping(house.services.outside.hospitals["rest"], "lock_bills", database, monkeypatch)
+    house.faults.script("wechatpay.not_reached", times=10)
+    with pytest.raises(ChannelUnavailable):
+        await house.start(payer, patient, bill)
+    house.faults.clear()
+    kept[0].restore()
+    (payment,) = await Payment.filter(institution_id=house.institution_id)
+    assert (payment.status, payment.expires_at) == (PaymentStatus.CREATED, None)
+    since = business_day(house.clock.now())
+    await house.services.adopting.walk(since)
+    await house.services.adopting.walk(since)
+    await house.settle(within=timedelta(minutes=20))
+    payment = await house.payment(payment.order_no)
+    assert payment.status is PaymentStatus.CLOSED
+    (event,) = await PaymentEvent.filter(institution_id=house.institution_id, id=payment.proof_id)
+    assert event.proof_kind == ProofKind.ABSENT_AFTER_DEADLINE
+    assert house.pay_sheet(await house.start(payer, patient, bill)) == "paid"
+
+
+async def wanted(house: House, payment: Payment, line_id: UUID, fen: int | None = None) -> Refund:
+    """A refund that one person has asked for and another one has approved."""
+    asked = await request(house.services, await staff(house, "1001", CLERK), payment, (line_id, fen))
+    return await house.services.staff_refunds.approve(await staff(house, "1002"), asked.refund_no)
+
+
+@pytest.mark.parametrize("has_left", [True, False])
+async def test_a_staff_refund_of_which_the_copy_knows_nothing_but_the_wish_goes_its_way(
+    house: House, database: Database, has_left: bool
+) -> None:
+    """The HIS has taken its booking back since then, and the channel has given the money back, or not yet."""
+    payment, (line,) = await booked(house)
+    await wanted(house, payment, line.id)
+    backup = Backup.take(database)
+    if not has_left:
+        house.faults.rate("wechatpay.not_reached", 1.0)
+    await house.settle(within=timedelta(hours=1))
+    house.faults.clear()
+    assert given_back(house, payment.order_no) == (8650 if has_left else 0)
+    assert taken_back(house, line.his_bill_id) == [8650]
+    backup.restore()
+    await house.services.adopting.walk(business_day(house.clock.now()))
+    await house.settle(within=timedelta(days=1))
+    (refund,) = await Refund.filter(institution_id=house.institution_id)
+    payment = await house.payment(payment.order_no)
+    assert (refund.status, payment.refunded_fen) == (RefundStatus.REFUNDED, 8650)
+    assert given_back(house, payment.order_no) == 8650
+    assert [line.status for line in await house.lines(payment.order_no)] == [LineStatus.RETURNED]
+    assert taken_back(house, line.his_bill_id) == [8650]
+    assert house.his.calls["confirm_refund"] == 1
+    assert await cases(house) == {}
+
+
+async def test_a_refund_that_the_copy_only_knows_as_asked_for_is_shown_and_settled_by_the_same_yes(
+    house: House, database: Database
+) -> None:
+    payment, (line,) = await booked(house, 20_000)
+    clerk, head = await staff(house, "1001", CLERK), await staff(house, "1002")
+    asked = await request(house.services, clerk, payment, (line.id, None))
+    assert asked.status is RefundStatus.REQUESTED
+    backup = Backup.take(database)
+    await house.services.staff_refunds.approve(head, asked.refund_no)
+    await house.settle(within=timedelta(days=1))
+    backup.restore()
+    since = business_day(house.clock.now())
+    house.clock.advance(DAY)
+    found = await house.services.adopting.walk(since)
+    assert (found.lost, found.unread) == (1, ())
+    assert await cases(house) == {"refund_not_approved": [asked.refund_no]}
+    await house.services.staff_refunds.approve(head, asked.refund_no)
+    await house.settle(within=timedelta(days=1))
+    refund = await Refund.get(id=asked.id, institution_id=house.institution_id)
+    assert refund.status is RefundStatus.REFUNDED
+    assert given_back(house, payment.order_no) == 20_000
+    assert house.his.calls["confirm_refund"] == 1
+    assert await cases(house) == {}
+
+
+async def test_the_successor_of_a_dead_staff_refund_is_asked_about_before_it_is_sent(
+    house: House, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment, (line,) = await booked(house)
+    dead = await wanted(house, payment, line.id, 3000)
+    house.faults.script("wechatpay.refund_closed")
+    channel = house.services.outside.channels["wechatpay"]
+    kept = keeping(channel, "query", database, monkeypatch)
+    sent = keeping(channel, "refund", database, monkeypatch)
+    await house.settle(within=timedelta(days=1))
+    assert len(sent) == 2  # the dead one and its successor
+    kept[-1].restore()
+    successor = await Refund.get(institution_id=house.institution_id, replaces_id=dead.id)
+    assert (successor.status, successor.sends_started) == (RefundStatus.APPROVED, 0)
+    await house.services.adopting.walk(business_day(house.clock.now()))
+    await house.settle(within=timedelta(days=1))
+    successor = await Refund.get(institution_id=house.institution_id, replaces_id=dead.id)
+    assert successor.status is RefundStatus.REFUNDED
+    assert len(sent) == 2
+    assert given_back(house, payment.order_no) == 3000
+
+
+async def test_a_return_that_the_copy_has_forgotten_settles_its_own_repetition(
+    house: House, database: Database
+) -> None:
+    payer, patient = await someone(house)
+    started = await house.start(payer, patient, house.bill())
+    house.pay_sheet(started)
+    await house.services.payments.refreshed(payer.id, house.institution_id, started.order_no)
+    backup = Backup.take(database)
+    house.faults.script("hospital.refuses_confirm")
+    await house.settle(within=timedelta(hours=1))
+    (lost,) = await Refund.filter(institution_id=house.institution_id)
+    backup.restore()
+    house.faults.script("hospital.refuses_confirm", times=5)
+    since = business_day(house.clock.now())
+    await house.services.adopting.walk(since)
+    await house.settle(within=timedelta(hours=15))
+    house.clock.advance(timedelta(hours=10))
+    await house.services.adopting.walk(since)
+    await house.settle(within=timedelta(hours=2))
+    (refund,) = await Refund.filter(institution_id=house.institution_id)
+    assert (refund.status, refund.refund_no != lost.refund_no) == (RefundStatus.REFUNDED, True)
+    assert given_back(house, started.order_no) == 8650
+    assert [line.status for line in await house.lines(started.order_no)] == [LineStatus.RETURNED]
+    assert await cases(house) == {"refund_without_row": [lost.refund_no]}
+
+
 async def test_what_the_channel_lists_is_compared_with_what_is_known(house: House, database: Database) -> None:
     """Another system's order of the same merchant is nobody's case; a refund of ours that is forgotten is one."""
     payer, patient = await someone(house)
@@ -154,7 +288,7 @@ async def test_what_the_channel_lists_is_compared_with_what_is_known(house: Hous
     house.clock.advance(DAY)
     found = await house.services.adopting.walk(since)
     assert (found.listed, found.lost, found.lost_fen) == (3, 1, refund.amount_fen)
-    assert await cases(house) == {"refund_without_row": [refund.refund_no]}
+    assert await cases(house) == {"refund_without_row": [refund.refund_no], "external_refund": [refund.refund_no]}
 
 
 async def test_a_statement_that_is_not_ready_is_named(house: House) -> None:
