@@ -70,10 +70,11 @@ class Day:
         rates = {}
         counter = random.Random(f"{seed}/counter of the day")
         faults = sorted(catalogue, key=lambda fault: fault.name)
-        for fault in [fault for fault in faults if fault.calls & REFUND_CALLS]:
+        of_refunds = [fault for fault in faults if fault.calls and fault.calls <= REFUND_CALLS]
+        for fault in of_refunds:
             if counter.random() < 0.5:
                 rates[fault.name] = severity * counter.random() * 3
-        for fault in [fault for fault in faults if not fault.calls & REFUND_CALLS]:
+        for fault in [fault for fault in faults if fault not in of_refunds]:
             share = draw.random()
             strikes = draw.random() < 0.4
             if strikes and severity:
