@@ -17,6 +17,7 @@ from core.actors import Actor, Role
 from core.chat_texts import ChatQuestion
 from core.clock import business_day
 from core.consents import ConsentKind
+from core.due import DueRow
 from core.errors import ConfigurationError, ConsentNeeded, NotFound, PatientNotBound, RequestError
 from core.evidence import Evidence, refund_evidence
 from core.models import Decision, Message, Payment, StaffCase
@@ -381,6 +382,10 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     await services.messages.enqueue(payment, MessageKind.PAID, dedup_key="x", values={})
     await services.messages.enqueue_for(here, payer.id, MessageKind.PAID, dedup_key="y", values={})
     await services.cases.open(here, "k", "s")
+    (message,) = await look(Message, dedup_key="x")
+    raising = DueRow(id=message.id, institution_id=here, attempts=9, lease_until=house.clock.now(), holder="walk")
+    await services.failing.failed("message", raising, LookupError())
+    await services.failing.worked("message", raising)
     await services.patients.payers_of(here, "", payment.his_patient_id)
     await services.patients.unbind(payer, patient)
     await house.bound(payer)
