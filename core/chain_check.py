@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from core.ledger import GAVE_BACK, TransferKind, mac_of, transfer_text
+from core.ledger import GAVE_BACK, TOOK, mac_of, transfer_text
 from core.ledger_report import Finding, Report, code_of
 from core.snapshot import ROWS_AT_ONCE, each_row, moment_of
 
@@ -106,7 +106,7 @@ class ChainCheck:
         else:
             chain.macs = (mac,)
         chain.seq = number
-        if kind == TransferKind.PAID:
+        if kind in TOOK:
             chain.paid_sum += int(amount)
         elif kind in GAVE_BACK:
             chain.refunded_sum += int(amount)

@@ -13,8 +13,10 @@ from core.external_refunds import EXTERNAL, EXTERNAL_TOTAL, ExternalRefunds
 from core.hospital_side import HospitalSide
 from core.ledger import Account, TransferKind
 from core.models import Payment, PaymentEvent, PaymentLine
+from core.money import Fen
 from core.outside import Outside
 from core.payment_rows import PaymentRows
+from core.returning import OVERPAID, Returning
 from core.states import OPEN_PAYMENT, LineStatus, PaymentStatus
 from core.tenancy import scoped
 
@@ -29,6 +31,7 @@ class ChannelSide:
     outside: Outside
     steps: PaymentRows
     hospital: HospitalSide
+    returning: Returning
     external: ExternalRefunds
     cases: Cases
 
@@ -43,6 +46,10 @@ class ChannelSide:
             await self.cases.open(
                 payment.institution_id, "contradicting_evidence", payment.order_no, payment_id=payment.id
             )
+        if payment.status is PaymentStatus.PAID and facts.paid_fen > payment.paid_fen:
+            proofs = [row for row in stored if row.proves == PaymentStatus.PAID]
+            largest = next(row for row in proofs if row.facts["paid_fen"] == facts.paid_fen)
+            await self._paid_more(payment, facts.paid_fen, largest.id)
         end = facts.status
         if end is None or payment.status == end[0] or payment.status is PaymentStatus.PAID:
             return
@@ -88,6 +95,26 @@ class ChannelSide:
         await self.hospital.enter(payment, lines, now=now)
         if late:
             await self.steps.wake_locks(payment, now)
+
+    async def _paid_more(self, payment: Payment, paid_fen: Fen, cause: UUID) -> None:
+        """More was taken than the channel had said at first: what is held grows; what is more than a payment whose
+        lines have gone on goes back, but only once a person has looked at the contradiction.
+        """
+        more = Fen(paid_fen - payment.paid_fen)
+        await self.steps.move(
+            payment,
+            cause,
+            TransferKind.PAID_MORE if payment.paid_fen else TransferKind.PAID,
+            Account.CHANNEL_RECEIVABLE,
+            Account.HELD,
+            more,
+        )
+        await self.steps.update(payment, paid_fen=paid_fen)
+        if any(line.status is LineStatus.HELD for line in await self.steps.lines(payment)):
+            return
+        await self.steps.move(payment, cause, TransferKind.RETURN_DECIDED, Account.HELD, Account.REFUND_PAYABLE, more)
+        await self.returning.new_refund(payment, more, cause=OVERPAID, due_at=self.outside.clock.now())
+        await self.returning.stop_unsent(payment)
 
     async def _hold(self, payment: Payment, lines: Sequence[PaymentLine], facts: Facts) -> None:
         """The amount taken is not the amount asked: nothing is told to the HIS, staff decide, else all goes back."""

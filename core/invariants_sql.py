@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.ledger import GAVE_BACK, Account, TransferKind
+from core.ledger import GAVE_BACK, TOOK, Account, TransferKind
 from core.states import HOLDS_BILL, OPEN_PAYMENT, LineStatus, LockStatus, RefundStatus
 
 
@@ -58,7 +58,7 @@ OF_A_PAYMENT: Mapping[str, str] = {
 PAYMENTS = f"""
 WITH moved AS (
     SELECT institution_id, payment_id,
-        {_of_kind(TransferKind.PAID)} AS paid, {_of_kind(*GAVE_BACK)} AS refunded,
+        {_of_kind(*TOOK)} AS paid, {_of_kind(*GAVE_BACK)} AS refunded,
         {_of_kind(TransferKind.PAID_OUT)} AS paid_out, {_held_in(Account.HOSPITAL_OTHER)} AS paid_out_otherwise,
         -{_held_in(Account.HIS_DISPUTE)} AS disputed, -{_held_in(Account.EXTERNAL_REFUND)} AS external,
         {_held_in(Account.CHANNEL_RECEIVABLE)} AS channel, {_held_in(Account.AWAITING_HIS)} AS awaiting,

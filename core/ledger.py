@@ -37,6 +37,7 @@ class TransferKind(StrEnum):
     """Why it moved; (cause, kind) is unique. The first one of a payment is always `paid`, and no other is."""
 
     PAID = "paid"
+    PAID_MORE = "paid_more"  # the channel had named a smaller amount at first
     CONFIRMED = "confirmed"
     WRONG_AMOUNT = "wrong_amount"
     BOOKED_ANYWAY = "booked_anyway"
@@ -49,6 +50,9 @@ class TransferKind(StrEnum):
     DISPUTED = "disputed"
     DISPUTE_ENDED = "dispute_ended"
 
+
+TOOK = frozenset({TransferKind.PAID, TransferKind.PAID_MORE})
+"""What `paid_fen` of a payment adds up."""
 
 GAVE_BACK = frozenset({TransferKind.REFUNDED, TransferKind.REFUNDED_EXTERNALLY})
 """What `refunded_fen` of a payment adds up."""

@@ -18,6 +18,9 @@ from core.telling import Telling
 from core.tenancy import scoped
 from core.transactions import atomically, rows
 
+OVERPAID = "overpaid"
+"""Why the rest of an amount goes back whose greater part is booked."""
+
 UNSENT = [RefundStatus.APPROVED, RefundStatus.REVERSING_AT_HIS, RefundStatus.SENDING]
 DOUBTS = ["contradicting_evidence", "hospital_contradicts_itself", "refund_contradiction"]
 """Cases while which money that has not left waits for a person."""

@@ -110,7 +110,7 @@ class Services:
         hospital_side = HospitalSide(outside, steps, disputes, red_receipts, cases, telling)
         applier = Applier(
             outside,
-            ChannelSide(outside, steps, hospital_side, external, cases),
+            ChannelSide(outside, steps, hospital_side, returning, external, cases),
             hospital_side,
             RefundSide(outside, steps, returning, reversals, external, cases, arriving),
         )

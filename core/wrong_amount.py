@@ -12,11 +12,9 @@ from core.models import Payment, PaymentLine
 from core.money import Fen
 from core.outside import Outside
 from core.payment_rows import PaymentRows
-from core.returning import Returning
+from core.returning import OVERPAID, Returning
 from core.states import LineStatus
 from core.tenancy import scoped
-
-OVERPAID = "overpaid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from core.money import Fen
 from core.ports import Identifier, IdentifierType, LockGrant
 from core.states import LineStatus, LockStatus, PaymentStatus, ProofKind, RefundStatus
 from tests.support.house import LABOURER, MCHID, House
+from tests.support.postgres import Database
+from tests.support.refunding import accounts, off
 
 
 @pytest.fixture
@@ -199,6 +201,45 @@ async def test_a_wrong_amount_is_held_shown_to_staff_and_returned_whole(house: H
     (refund,) = await Refund.all()
     assert refund.amount_fen == 8600
     assert await status(house, started.order_no) == (PaymentStatus.PAID, [LineStatus.RETURNING])
+
+
+@pytest.mark.parametrize("amounts", [(8650, 9650), (9650, 8650)])
+async def test_the_larger_of_two_amounts_counts_whichever_is_said_first(
+    house: House, database: Database, amounts: tuple[int, int]
+) -> None:
+    """What was told to the HIS stands; what would go back of the rest waits until a person has looked."""
+    payer, patient, bill = await prepared(house)
+    started = await house.start(payer, patient, bill)
+    payment = await house.payment(started.order_no)
+    for paid_fen in (*amounts, *amounts):
+        await house.services.applier.apply(paid_evidence(payment, paid_fen=paid_fen))
+        await house.settle(within=timedelta(hours=1))
+    payment = await house.payment(started.order_no)
+    assert payment.paid_fen == 9650
+    assert "contradicting_evidence" in {case.kind for case in await StaffCase.filter(status="open")}
+    if amounts[0] == 8650:
+        assert (await status(house, started.order_no))[1] == [LineStatus.CONFIRMED]
+        assert await accounts(payment) == {"channel_receivable": 9650, "his_confirmed": -8650, "refund_payable": -1000}
+        (refund,) = await Refund.all()
+        assert (refund.amount_fen, refund.status, refund.due_at) == (1000, RefundStatus.APPROVED, None)
+    else:
+        assert (await status(house, started.order_no))[1] == [LineStatus.HELD]
+        assert await accounts(payment) == {"channel_receivable": 9650, "held": -9650}
+    assert await off(database) == []
+
+
+async def test_a_held_amount_that_grows_is_returned_whole(house: House, database: Database) -> None:
+    payer, patient, bill = await prepared(house)
+    started = await house.start(payer, patient, bill)
+    payment = await house.payment(started.order_no)
+    for paid_fen in (8600, 8700):
+        await house.services.applier.apply(paid_evidence(payment, paid_fen=paid_fen))
+    assert await accounts(payment) == {"channel_receivable": 8700, "held": -8700}
+    assert await off(database) == []
+    house.clock.advance(timedelta(hours=25))
+    await house.step()
+    (refund,) = await Refund.all()
+    assert refund.amount_fen == 8700
 
 
 async def test_paid_at_the_window_while_the_pay_sheet_is_open(house: House) -> None:

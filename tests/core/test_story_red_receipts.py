@@ -6,13 +6,11 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from core.errors import AlreadyDecided, RefundNotPossible
 from core.evidence import booking_evidence, rejection_evidence
 from core.his_evidence import kept_evidence, red_receipt_evidence, reversal_evidence
-from core.invariants import Outcome, check_invariants
 from core.models import Decision, Inbound, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
 from core.money import Fen
 from core.ports import BillReceipt, Booking, MoneyBy, RedReceipt, Reversal
@@ -21,7 +19,7 @@ from core.viewing import payment_view
 from tests.support.fakes import held
 from tests.support.house import House
 from tests.support.postgres import Database
-from tests.support.refunding import CLERK, accounts, booked, given_back, request, staff, taken_back
+from tests.support.refunding import CLERK, accounts, booked, given_back, off, request, staff, taken_back
 
 
 @pytest.fixture
@@ -33,15 +31,6 @@ async def house(tortoise: object) -> House:
 
 async def open_cases() -> list[tuple[str, str]]:
     return [(case.kind, case.subject) for case in await StaffCase.filter(status="open").order_by("id")]
-
-
-async def off(database: Database) -> list[Outcome]:
-    """The identities that do not hold."""
-    connection = await asyncpg.connect(**database.superuser_credentials)
-    try:
-        return [outcome for outcome in await check_invariants(connection) if not outcome.ok]
-    finally:
-        await connection.close()
 
 
 # ---------------------------------------------------------------- red receipts

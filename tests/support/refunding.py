@@ -8,12 +8,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from core.actors import Actor, Role
+from core.invariants import Outcome, check_invariants
 from core.models import Payment, PaymentLine, Refund, Staff, Transfer
 from core.money import Fen
 from core.services import Services
 from core.tenancy import scoped
 from tests.support.house import House
+from tests.support.postgres import Database
 
 CLERK = frozenset({Role.LOOK, Role.REQUEST_REFUND})
 HEAD = frozenset({Role.LOOK, Role.REQUEST_REFUND, Role.APPROVE_REFUND})
@@ -70,6 +74,15 @@ async def accounts(payment: Payment) -> dict[str, int]:
         found[transfer.debit] = found.get(transfer.debit, 0) + transfer.amount_fen
         found[transfer.credit] = found.get(transfer.credit, 0) - transfer.amount_fen
     return {account: fen for account, fen in found.items() if fen}
+
+
+async def off(database: Database) -> list[Outcome]:
+    """The identities that do not hold."""
+    connection = await asyncpg.connect(**database.superuser_credentials)
+    try:
+        return [outcome for outcome in await check_invariants(connection) if not outcome.ok]
+    finally:
+        await connection.close()
 
 
 def given_back(house: House, order_no: str) -> int:
