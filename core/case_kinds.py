@@ -43,7 +43,7 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "refund_blocked": (_ASK, _ATTEST),
     "refund_outcome_unknown": (_ASK, _ATTEST),
     "refund_above_daily_cap": (CaseAction.RELEASE,),
-    "reversal_outcome_unknown": (_ASK,),
+    "reversal_outcome_unknown": (_ASK, _ATTEST),
     # These say that something is odd: a person looks, and closes them once no money is open.
     "contradicting_evidence": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
     "hospital_contradicts_itself": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
@@ -54,7 +54,7 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "refund_never_succeeds": (_RESUME, _CLOSE),
     "refund_contradiction": (_ASK, _RESUME, _CLOSE),
     "refund_amount_differs": (_ASK, _ATTEST, _CLOSE),
-    "reversal_differs": (_ASK, _CLOSE),
+    "reversal_differs": (_ASK, _ATTEST, _CLOSE),
     "hospital_refund_unclear": (CaseAction.REFUND, _CLOSE),
     "external_refund": (_ASK, _ATTEST, _CLOSE),
     "notice_for_unknown_order": (_CLOSE,),

@@ -20,7 +20,10 @@ NUMBER_LENGTH_MAX = 64
 
 
 class DecisionKind(StrEnum):
-    """`number` of a proposal is the order's, the confirmation's or the refund's, as the first word says."""
+    """`number` of a proposal is the order's, the confirmation's or the refund's, as the first word says.
+
+    A reversal's is the refund's.
+    """
 
     PAYMENT_PAID = "payment_paid"
     PAYMENT_CLOSED = "payment_closed"
@@ -28,6 +31,8 @@ class DecisionKind(StrEnum):
     BOOKING_REJECTED = "booking_rejected"
     REFUND_REFUNDED = "refund_refunded"
     REFUND_DEAD = "refund_dead"
+    REVERSAL_DONE = "reversal_done"  # the HIS has taken back what a refund is about
+    REVERSAL_KEPT = "reversal_kept"  # the HIS has not, and will not
     RETURN_NOW = "return_now"  # money of another amount goes back at once
     BOOK_ANYWAY = "book_anyway"  # the amount asked is booked, what was taken beyond it goes back
     RELEASE_REFUND = "release_refund"  # a refund that a red receipt wants, above what a day may cost
@@ -40,12 +45,14 @@ ATTESTED = frozenset({
 })  # fmt: skip
 BOOKING = frozenset({DecisionKind.BOOKING_CONFIRMED, DecisionKind.BOOKING_REJECTED})
 CAPPED = frozenset({DecisionKind.RELEASE_REFUND, DecisionKind.KEEP_REFUND})
-REFUND = CAPPED | {DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD}
+REVERSAL = frozenset({DecisionKind.REVERSAL_DONE, DecisionKind.REVERSAL_KEPT})
+REFUND = CAPPED | REVERSAL | {DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD}
 
 NEEDS: Mapping[DecisionKind, tuple[str, ...]] = {
     DecisionKind.PAYMENT_PAID: ("amount_fen", "at", "their_number"),
     DecisionKind.BOOKING_CONFIRMED: ("their_number",),
     DecisionKind.REFUND_REFUNDED: ("amount_fen", "at"),
+    DecisionKind.REVERSAL_DONE: ("amount_fen", "their_number"),
 }
 """What the document must show, by kind of decision."""
 
@@ -59,7 +66,7 @@ class Proposal:
     reason: str
     document: str = field(repr=False)
     amount_fen: Fen | None = None
-    their_number: str = ""  # the channel's trade or refund number, the HIS's receipt number
+    their_number: str = ""  # the channel's trade or refund number, the HIS's (red) receipt number
     at: datetime | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from tortoise.exceptions import IntegrityError
 from core.actors import Actor, Role
 from core.attesting import Attesting
 from core.audit import Audit
-from core.decision_kinds import ATTESTED, BOOKING, CAPPED, REFUND, DecisionKind, Proposal
+from core.decision_kinds import ATTESTED, BOOKING, CAPPED, REFUND, REVERSAL, DecisionKind, Proposal
 from core.errors import (
     ActionNotPossible,
     AlreadyDecided,
@@ -23,6 +23,7 @@ from core.errors import (
     NotFound,
 )
 from core.followup import FollowUp
+from core.his_attesting import HisAttesting
 from core.models import Confirmation, Decision, Payment, Refund, Staff, StaffCase
 from core.outside import Outside
 from core.paging import Page, Place, page_of
@@ -68,6 +69,7 @@ class _Matter:
 class Decisions:
     outside: Outside
     attesting: Attesting
+    his_attesting: HisAttesting
     amounts: WrongAmount
     staff_refunds: StaffRefunds
     follow_up: FollowUp
@@ -150,6 +152,8 @@ class Decisions:
         decision = await self._decide(actor, decision, DecisionStatus.APPROVED)
         if proposal.kind in ATTESTED:
             await self.attesting.apply(proposal, str(decision_id), matter.payment, matter.confirmation, matter.refund)
+        elif matter.refund is not None and proposal.kind in REVERSAL:
+            await self.his_attesting.apply_reversal(proposal, str(decision_id), matter.payment, matter.refund)
         elif proposal.kind is DecisionKind.RETURN_NOW:
             await self.amounts.return_now(matter.payment)
         elif proposal.kind is DecisionKind.BOOK_ANYWAY:
@@ -216,6 +220,8 @@ class Decisions:
     async def _check(self, proposal: Proposal, matter: _Matter) -> None:
         if proposal.kind in ATTESTED:
             await self.attesting.check(proposal, matter.payment, matter.confirmation, matter.refund)
+        elif matter.refund is not None and proposal.kind in REVERSAL:
+            await self.his_attesting.check_reversal(proposal, matter.payment, matter.refund)
         elif proposal.kind in {DecisionKind.RETURN_NOW, DecisionKind.BOOK_ANYWAY}:
             await self.amounts.check(matter.payment, book=proposal.kind is DecisionKind.BOOK_ANYWAY)
         elif matter.refund is not None and proposal.kind in CAPPED:

@@ -24,6 +24,7 @@ from core.external_refunds import ExternalRefunds
 from core.failing import Failing
 from core.followup import FollowUp
 from core.guesses import Guesses
+from core.his_attesting import HisAttesting
 from core.hospital_refunds import HospitalRefunds
 from core.hospital_side import HospitalSide
 from core.inbound import Inbounds
@@ -130,6 +131,7 @@ class Services:
         decisions = Decisions(
             outside,
             Attesting(outside, institutions, applier, external),
+            HisAttesting(outside, institutions, applier),
             WrongAmount(outside, steps, hospital_side, returning, cases),
             staff_refunds,
             follow_up,

@@ -123,6 +123,10 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "这笔钱已记为在渠道后台退款，不能再认定一次。",
         "en": "This money is on record as refunded in the channel's console; it cannot be attested a second time.",
     },
+    "action_not_possible.number_used": {
+        "zh": "这个红票号已是另一笔退款的，不能再认定一次。",
+        "en": "This red receipt is another refund's already; it cannot be attested a second time.",
+    },
     "action_not_possible.amount_differs": {
         "zh": "金额与退款单不一致，请核对凭证。",
         "en": "The amount is not that of the refund. Please check the document.",
@@ -259,15 +263,17 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "reversal_outcome_unknown": (
         {"zh": "已申请退费，医院没有说明是否冲销", "en": "The HIS has not said whether it took a booking back"},
         {
-            "zh": "没有动款。再次查询；请医院按退款单号核实，医院答复后自动继续。",
-            "en": "No money moves meanwhile. Ask again; have the HIS look up the refund number. It goes on by itself.",
+            "zh": "没有动款。再次查询；请医院按退款单号核实，仍无答复的，凭红票或书面答复由两人认定已冲销或未冲销。",
+            "en": "No money moves meanwhile. Ask again; have the HIS look up the refund number. If it stays silent,"
+            " attest its red receipt or its refusal, two people.",
         },
     ),
     "reversal_differs": (
         {"zh": "医院冲销的账单或金额与申请不符", "en": "The HIS took back something else than was asked"},
         {
-            "zh": "款项在等待。与医院核对改正后再次查询；款项了结后关闭。",
-            "en": "The money waits. Settle it with the HIS, then ask it again. Close this when all is settled.",
+            "zh": "款项在等待。与医院核对：已改正的再次查询；或凭红票由两人认定冲销金额（只退该金额），或认定未冲销。",
+            "en": "The money waits. Settle it with the HIS and ask again; or attest, two people, what its red receipt"
+            " shows (just that goes back), or that it keeps the booking.",
         },
     ),
     "hospital_refund_unclear": (
