@@ -86,7 +86,7 @@ class Adopting:
         await self._end_some_day()
         found = Adopted(doubted=await self._doubt())
         begin = datetime.combine(since, time(), SHANGHAI)
-        found = await self._ask_all(begin, found)
+        found = await self._ask_about_wishes(await self._ask_all(begin, found))
         for account in await self.institutions.all_merchants():
             day = since
             while day < business_day(self.outside.clock.now()):
@@ -140,6 +140,32 @@ class Adopting:
         except (CounterpartyError, ConfigurationError):
             return replace(found, silent=found.silent + 1)
         return replace(found, found_paid=found.found_paid + trade.ever_paid)
+
+    async def _ask_about_wishes(self, found: Adopted) -> Adopted:
+        """What stands as asked for by staff may have had its yes since the copy: the HIS would know of it."""
+        with across_institutions("after a restore all hospitals are asked"):
+            wishes = await Refund.filter(status=RefundStatus.REQUESTED, origin="staff").order_by("id")
+        for refund in wishes:
+            payment = await scoped(refund.institution_id).get(Payment, id=refund.payment_id)
+            site = await self.institutions.site(refund.institution_id, payment.site_id)
+            if not site.capabilities.refund_query:
+                continue
+            try:
+                reversal = await self.outside.hospitals[site.adapter].query_refund(site, refund.refund_no)
+            except (CounterpartyError, ConfigurationError) as error:
+                found = replace(found, unread=(*found.unread, f"HIS {site.branch}, refund {refund.refund_no}: {error}"))
+                continue
+            if reversal.reversed:
+                details = {"order_no": payment.order_no, "red_receipt_no": reversal.red_receipt_no}
+                await self.cases.open(
+                    refund.institution_id,
+                    "refund_not_approved",
+                    refund.refund_no,
+                    payment_id=payment.id,
+                    details=details,
+                )
+                found = replace(found, lost=found.lost + 1, lost_fen=found.lost_fen + refund.amount_fen)
+        return found
 
     async def _statement(self, account: MerchantAccount, day: date, found: Adopted) -> Adopted:
         channel = self.outside.channels[account.channel]

@@ -321,7 +321,10 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
         },
     ),
     "refund_not_approved": (
-        {"zh": "渠道账单有我们的退款，库里没有同意", "en": "The channel lists a refund that nobody has approved here"},
+        {
+            "zh": "医院或渠道已办理的退款，库里没有同意",
+            "en": "HIS or channel has done a refund that is not approved here",
+        },
         {
             "zh": "恢复前已同意的退款：请再次同意，会先问医院和渠道，不会重复退；库里为不同意的，与医院核对后关闭。",
             "en": "Approved after the copy was made: approve it again, HIS and channel are asked before anything is"

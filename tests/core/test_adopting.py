@@ -209,9 +209,18 @@ async def test_a_refund_that_the_copy_only_knows_as_asked_for_is_shown_and_settl
     await house.settle(within=timedelta(days=1))
     backup.restore()
     since = business_day(house.clock.now())
-    house.clock.advance(DAY)
     found = await house.services.adopting.walk(since)
-    assert (found.lost, found.unread) == (1, ())
+    assert (found.lost, found.lost_fen, found.unread) == (1, 20_000, ())  # the HIS says so, at once
+    assert await cases(house) == {"refund_not_approved": [asked.refund_no]}
+    await StaffCase.filter(institution_id=house.institution_id).update(status=CaseStatus.CLOSED)
+    house.clock.advance(DAY)
+    house.faults.rate("hospital.not_reached", 1.0)
+    found = await house.services.adopting.walk(since)
+    house.faults.clear()
+    assert (found.lost, len(found.unread)) == (
+        1,
+        2,
+    )  # the channel lists it; the HIS is silent: its list, and this refund
     assert await cases(house) == {"refund_not_approved": [asked.refund_no]}
     await house.services.staff_refunds.approve(head, asked.refund_no)
     await house.settle(within=timedelta(days=1))
