@@ -24,7 +24,7 @@ from core.payment_files import balances_of
 from core.payments import Payments
 from core.returning import Returning
 from core.scrubbing import scrub_text
-from core.states import OPEN_PAYMENT, CaseStatus, ConfirmationStatus, InboundStatus, RefundStatus
+from core.states import OPEN_PAYMENT, CaseStatus, ConfirmationStatus, InboundStatus, LineStatus, RefundStatus
 from core.tenancy import scoped
 from core.transactions import atomically, rows
 
@@ -136,13 +136,18 @@ class CaseActions:
         refunds = await scope.find(Refund, ("id",), locked=True, payment_id=case.payment_id)
         resumed = [refund for refund in refunds if await self._goes_on(case, payment, refund, refunds)]
         if not resumed:
-            raise ActionNotPossible(reason="nothing_waits")
+            lines = await self.returning.steps.lines(payment)
+            is_disputed = any(line.status is LineStatus.DISPUTED for line in lines)
+            raise ActionNotPossible(reason="disputed" if is_disputed else "nothing_waits")
         numbers = " ".join(refund.refund_no for refund in resumed)
         await self.audit.write(actor, "refund_resumed", str(case.id), {"kind": case.kind, "refunds": numbers})
 
     async def _goes_on(self, case: StaffCase, payment: Payment, refund: Refund, refunds: Sequence[Refund]) -> bool:
         """Whether this refund waited for a person and now waits for him no more."""
         scope, now = scoped(refund.institution_id), self.outside.clock.now()
+        lines = {line.status for line in await self.returning.steps.lines_of_refund(payment, refund)}
+        if LineStatus.DISPUTED in lines:
+            return False  # that the HIS has booked it after all takes two people (core/disputes.py)
         if case.kind == "refund_stuck":
             if refund.refund_no != case.subject or refund.status not in {RefundStatus.STUCK, RefundStatus.SENDING}:
                 return False
@@ -152,7 +157,12 @@ class CaseActions:
             )
             return True
         if case.kind == "refund_never_succeeds":
-            if refund.status is not RefundStatus.DEAD or any(other.replaces_id == refund.id for other in refunds):
+            is_given_up = refund.origin == "automatic" and LineStatus.CONFIRMED in lines  # a dispute's end
+            if (
+                is_given_up
+                or refund.status is not RefundStatus.DEAD
+                or any(other.replaces_id == refund.id for other in refunds)
+            ):
                 return False
             await self.returning.replace(payment, refund, due_at=now)
             return True

@@ -46,7 +46,7 @@ ACTIONS: Mapping[str, tuple[CaseAction, ...]] = {
     "reversal_outcome_unknown": (_ASK, _ATTEST),
     # These say that something is odd: a person looks, and closes them once no money is open.
     "contradicting_evidence": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
-    "hospital_contradicts_itself": (_ASK, _RESUME, CaseAction.REFUND, _CLOSE),
+    "hospital_contradicts_itself": (_ASK, _ATTEST, _RESUME, CaseAction.REFUND, _CLOSE),
     "his_booked_without_money": (_CLOSE,),
     # Closing the first of these is the end of its message: it is worked no more.
     "inbound_not_worked": (_ASK, _CLOSE),

@@ -33,6 +33,8 @@ class DecisionKind(StrEnum):
     REFUND_DEAD = "refund_dead"
     REVERSAL_DONE = "reversal_done"  # the HIS has taken back what a refund is about
     REVERSAL_KEPT = "reversal_kept"  # the HIS has not, and will not
+    BOOKING_STANDS = "booking_stands"  # the HIS keeps what it has booked after it had refused, and we the money
+    BOOKING_UNDONE = "booking_undone"  # the HIS has taken that back: the money goes
     RETURN_NOW = "return_now"  # money of another amount goes back at once
     BOOK_ANYWAY = "book_anyway"  # the amount asked is booked, what was taken beyond it goes back
     RELEASE_REFUND = "release_refund"  # a refund that a red receipt wants, above what a day may cost
@@ -43,7 +45,8 @@ ATTESTED = frozenset({
     DecisionKind.PAYMENT_PAID, DecisionKind.PAYMENT_CLOSED, DecisionKind.BOOKING_CONFIRMED,
     DecisionKind.BOOKING_REJECTED, DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD,
 })  # fmt: skip
-BOOKING = frozenset({DecisionKind.BOOKING_CONFIRMED, DecisionKind.BOOKING_REJECTED})
+DISPUTE = frozenset({DecisionKind.BOOKING_STANDS, DecisionKind.BOOKING_UNDONE})
+BOOKING = DISPUTE | {DecisionKind.BOOKING_CONFIRMED, DecisionKind.BOOKING_REJECTED}
 CAPPED = frozenset({DecisionKind.RELEASE_REFUND, DecisionKind.KEEP_REFUND})
 REVERSAL = frozenset({DecisionKind.REVERSAL_DONE, DecisionKind.REVERSAL_KEPT})
 REFUND = CAPPED | REVERSAL | {DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_DEAD}
@@ -51,6 +54,7 @@ REFUND = CAPPED | REVERSAL | {DecisionKind.REFUND_REFUNDED, DecisionKind.REFUND_
 NEEDS: Mapping[DecisionKind, tuple[str, ...]] = {
     DecisionKind.PAYMENT_PAID: ("amount_fen", "at", "their_number"),
     DecisionKind.BOOKING_CONFIRMED: ("their_number",),
+    DecisionKind.BOOKING_UNDONE: ("their_number",),
     DecisionKind.REFUND_REFUNDED: ("amount_fen", "at"),
     DecisionKind.REVERSAL_DONE: ("amount_fen", "their_number"),
 }

@@ -14,7 +14,7 @@ from tortoise.exceptions import IntegrityError
 from core.actors import Actor, Role
 from core.attesting import Attesting
 from core.audit import Audit
-from core.decision_kinds import ATTESTED, BOOKING, CAPPED, REFUND, REVERSAL, DecisionKind, Proposal
+from core.decision_kinds import ATTESTED, BOOKING, CAPPED, DISPUTE, REFUND, REVERSAL, DecisionKind, Proposal
 from core.errors import (
     ActionNotPossible,
     AlreadyDecided,
@@ -152,6 +152,8 @@ class Decisions:
         decision = await self._decide(actor, decision, DecisionStatus.APPROVED)
         if proposal.kind in ATTESTED:
             await self.attesting.apply(proposal, str(decision_id), matter.payment, matter.confirmation, matter.refund)
+        elif matter.confirmation is not None and proposal.kind in DISPUTE:
+            await self.his_attesting.apply_dispute(proposal, str(decision_id), matter.payment, matter.confirmation)
         elif matter.refund is not None and proposal.kind in REVERSAL:
             await self.his_attesting.apply_reversal(proposal, str(decision_id), matter.payment, matter.refund)
         elif proposal.kind is DecisionKind.RETURN_NOW:
@@ -220,6 +222,8 @@ class Decisions:
     async def _check(self, proposal: Proposal, matter: _Matter) -> None:
         if proposal.kind in ATTESTED:
             await self.attesting.check(proposal, matter.payment, matter.confirmation, matter.refund)
+        elif matter.confirmation is not None and proposal.kind in DISPUTE:
+            await self.his_attesting.check_dispute(proposal, matter.payment, matter.confirmation)
         elif matter.refund is not None and proposal.kind in REVERSAL:
             await self.his_attesting.check_reversal(proposal, matter.payment, matter.refund)
         elif proposal.kind in {DecisionKind.RETURN_NOW, DecisionKind.BOOK_ANYWAY}:

@@ -9,14 +9,15 @@ from typing import Any
 
 from core.applying import Applier
 from core.decision_kinds import DecisionKind, Proposal
+from core.disputes import Disputes
 from core.errors import ActionNotPossible, AlreadyDecided, OutcomeUnknown
 from core.evidence import Evidence
-from core.his_evidence import KEPT, RED_RECEIPT, REVERSAL, REVERSED
+from core.his_evidence import KEPT, RED_RECEIPT, REVERSAL, REVERSED, STANDS
 from core.institutions import Institutions
-from core.models import Payment, PaymentEvent, PaymentLine, Refund, RefundLine
+from core.models import Confirmation, Payment, PaymentEvent, PaymentLine, Refund, RefundLine
 from core.outside import Outside
 from core.ports import MoneyBy
-from core.states import ProofKind, RefundStatus
+from core.states import ConfirmationStatus, ProofKind, RefundStatus
 from core.tenancy import scoped
 
 SOURCE = "staff"
@@ -29,6 +30,9 @@ class HisAttesting:
     outside: Outside
     institutions: Institutions
     applier: Applier
+    disputes: Disputes
+
+    # ------------------------------------------------------------ reversals
 
     async def check_reversal(self, proposal: Proposal, payment: Payment, refund: Refund) -> None:
         """Whether this can be attested as things stand. Raises ActionNotPossible or AlreadyDecided."""
@@ -60,9 +64,32 @@ class HisAttesting:
         await self._apply(payment, decision_id, REVERSAL, KEPT, kept, refund_no=refund.refund_no)
         if instead is not None:
             confirm_no, amounts = instead
-            await self.red_receipt(payment, decision_id, confirm_no, proposal.their_number, amounts)
+            await self._red_receipt(payment, decision_id, confirm_no, proposal.their_number, amounts)
 
-    async def red_receipt(
+    # ------------------------------------------------------------ disputes
+
+    async def check_dispute(self, proposal: Proposal, payment: Payment, confirmation: Confirmation) -> None:
+        """Raises AlreadyDecided without a dispute, ActionNotPossible when the booking cannot stand."""
+        if proposal.kind is DecisionKind.BOOKING_STANDS:
+            await self.disputes.check_stands(payment, confirmation)
+        else:
+            await self.disputes.disputed(payment, confirmation)
+
+    async def apply_dispute(
+        self, proposal: Proposal, decision_id: str, payment: Payment, confirmation: Confirmation
+    ) -> None:
+        """The HIS keeps its booking and we the money, or it has taken the booking back and the money goes."""
+        confirm_no = confirmation.confirm_no
+        if proposal.kind is DecisionKind.BOOKING_STANDS:
+            confirmed = ConfirmationStatus.CONFIRMED
+            await self._apply(payment, decision_id, STANDS, confirmed, {"booked": True}, confirm_no=confirm_no)
+            return
+        amounts = {line.his_bill_id: line.amount_fen for line in await self.disputes.disputed(payment, confirmation)}
+        await self._red_receipt(payment, decision_id, confirm_no, proposal.their_number, amounts)
+
+    # ------------------------------------------------------------ as evidence
+
+    async def _red_receipt(
         self, payment: Payment, decision_id: str, confirm_no: str, number: str, amounts: Mapping[str, int]
     ) -> None:
         """What the HIS would tell of this red receipt. Raises ActionNotPossible while another reversal is under way."""

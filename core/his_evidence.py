@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from core.evidence import NUMBER_LENGTH_MAX, Evidence
 from core.ports import RedReceipt, Reversal
 from core.states import ProofKind
 
 REVERSAL, RED_RECEIPT = "reversal", "red_receipt"
 REVERSED, KEPT = "reversed", "kept"
+STANDS = "booking_stands"
+"""Two people have seen that the HIS keeps what it has booked after it had refused."""
 
 
 def reversal_evidence(order_no: str, refund_no: str, reversal: Reversal) -> Evidence:
@@ -68,3 +73,14 @@ def red_receipt_proof(order_no: str, refund_no: str, said: Evidence) -> Evidence
         proof_kind=ProofKind.AUTHENTICATED_QUERY,
         facts=said.facts,
     )
+
+
+def receipt_of(facts: Mapping[str, Any], his_bill_id: str) -> dict[str, str]:
+    """What a line keeps of the receipt that the HIS made for its bill; `facts` are those of a booking."""
+    receipt = dict(facts.get("receipts") or {}).get(his_bill_id, {})
+    return {
+        "receipt_no": receipt.get("receipt_no", "")[:NUMBER_LENGTH_MAX],
+        "guide_text": receipt.get("guide_text", ""),
+        "receipt_url": receipt.get("receipt_url", ""),
+        "ebill_url": receipt.get("ebill_url", ""),
+    }

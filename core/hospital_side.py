@@ -13,7 +13,7 @@ from core.cases import Cases
 from core.disputes import CASE as CONTRADICTION
 from core.disputes import Disputes
 from core.evidence import Evidence
-from core.his_evidence import RED_RECEIPT
+from core.his_evidence import RED_RECEIPT, STANDS, receipt_of
 from core.ledger import Account, TransferKind
 from core.models import Confirmation, HisLock, Payment, PaymentLine
 from core.outside import Outside
@@ -154,6 +154,9 @@ class HospitalSide:
             if not await self.disputes.end(payment, confirmation, evidence, event_id):
                 await self.red_receipts.came(payment, confirmation, evidence, event_id)
             return
+        if evidence.kind == STANDS:
+            await self.disputes.stand(payment, confirmation, event_id)
+            return
         if evidence.proves is None:
             return
         status = ConfirmationStatus(evidence.proves)
@@ -206,18 +209,9 @@ class HospitalSide:
         evidence: Evidence,
         event_id: UUID,
     ) -> None:
-        receipts: dict[str, dict[str, str]] = evidence.facts.get("receipts", {})
         for line in lines:
-            receipt = receipts.get(line.his_bill_id, {})
-            await self.steps.set_line(
-                line,
-                status=LineStatus.CONFIRMED,
-                proof_id=event_id,
-                receipt_no=receipt.get("receipt_no", "")[:128],
-                guide_text=receipt.get("guide_text", ""),
-                receipt_url=receipt.get("receipt_url", ""),
-                ebill_url=receipt.get("ebill_url", ""),
-            )
+            receipt = receipt_of(evidence.facts, line.his_bill_id)
+            await self.steps.set_line(line, status=LineStatus.CONFIRMED, proof_id=event_id, **receipt)
             await self.steps.move(
                 payment,
                 line.id,

@@ -49,6 +49,7 @@ class TransferKind(StrEnum):
     PAID_OUT_EXTERNALLY = "paid_out_externally"
     DISPUTED = "disputed"
     DISPUTE_ENDED = "dispute_ended"
+    BOOKING_STANDS = "booking_stands"  # the HIS keeps what it has booked after all, and nothing goes back
 
 
 TOOK = frozenset({TransferKind.PAID, TransferKind.PAID_MORE})

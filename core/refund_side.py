@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from core.arriving import REFUND_CASES, Arriving
+from core.arriving import Arriving
 from core.cases import Cases
 from core.evidence import Evidence
 from core.external_refunds import ExternalRefunds
@@ -119,17 +119,7 @@ class RefundSide:
 
     async def _dead(self, payment: Payment, refund: Refund, event_id: UUID, number: str, now: datetime) -> None:
         """This number will never refund: its reservation passes to a new one, and only one of the chain counts."""
-        await self.steps.set_refund(
-            refund, status=RefundStatus.DEAD, proof_id=event_id, channel_refund_no=number, due_at=None
-        )
-        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
-        await rows(
-            "UPDATE payment SET refund_reserved_fen = refund_reserved_fen - $3"
-            " WHERE institution_id = $1 AND id = $2 RETURNING id",
-            payment.institution_id,
-            payment.id,
-            refund.amount_fen,
-        )
+        await self.returning.bury(payment, refund, event_id, channel_refund_no=number)
         chain = 1
         previous: Refund | None = refund
         while previous is not None and previous.replaces_id is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from core.arriving import REFUND_CASES
 from core.cases import Cases
 from core.ledger import Account, TransferKind
 from core.models import Payment, Refund, RefundLine, StaffCase
@@ -115,10 +117,33 @@ class Returning:
         )
         return refund
 
-    async def replace(self, payment: Payment, dead: Refund, *, due_at: datetime) -> None:
-        """Another number for the money of one that will never refund; in the caller's transaction."""
-        successor = await self.new_refund(payment, dead.amount_fen, cause=dead.cause, due_at=due_at, replaces=dead)
-        for part in await scoped(payment.institution_id).of(RefundLine).filter(refund_id=dead.id).order_by("id"):
+    async def bury(self, payment: Payment, refund: Refund, proof_id: UUID, **values: Any) -> None:
+        """This number will never refund: what it has reserved is free again, for the one that replaces it."""
+        await self.steps.set_refund(refund, status=RefundStatus.DEAD, proof_id=proof_id, due_at=None, **values)
+        await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
+        await rows(
+            "UPDATE payment SET refund_reserved_fen = refund_reserved_fen - $3"
+            " WHERE institution_id = $1 AND id = $2 RETURNING id",
+            payment.institution_id,
+            payment.id,
+            refund.amount_fen,
+        )
+
+    async def replace(
+        self, payment: Payment, dead: Refund, *, due_at: datetime, without: Set[UUID] = frozenset()
+    ) -> None:
+        """Another number for the money of one that will never refund; in the caller's transaction.
+
+        `without`: these lines do not go back any more; none is made when nothing else is left.
+        """
+        parts = await scoped(payment.institution_id).find(RefundLine, ("id",), refund_id=dead.id)
+        amount = Fen(dead.amount_fen - sum(part.amount_fen for part in parts if part.line_id in without))
+        if amount == 0:
+            return
+        successor = await self.new_refund(payment, amount, cause=dead.cause, due_at=due_at, replaces=dead)
+        for part in parts:
+            if part.line_id in without:
+                continue
             await RefundLine.create(
                 id=self.outside.ids.uuid(),
                 institution_id=payment.institution_id,

@@ -131,7 +131,7 @@ class Services:
         decisions = Decisions(
             outside,
             Attesting(outside, institutions, applier, external),
-            HisAttesting(outside, institutions, applier),
+            HisAttesting(outside, institutions, applier, disputes),
             WrongAmount(outside, steps, hospital_side, returning, cases),
             staff_refunds,
             follow_up,

@@ -123,6 +123,14 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         "zh": "这笔钱已记为在渠道后台退款，不能再认定一次。",
         "en": "This money is on record as refunded in the channel's console; it cannot be attested a second time.",
     },
+    "action_not_possible.disputed": {
+        "zh": "医院先拒绝、后又入账：凭医院的书面答复，由两人认定入账有效或已撤销。",
+        "en": "The HIS has booked after it had refused: two people attest that the booking stands, or is undone.",
+    },
+    "action_not_possible.money_left": {
+        "zh": "款项已退或正在退，入账不能保留。请医院撤销入账。",
+        "en": "The money has gone back or may have: the booking cannot stand. Have the HIS undo it.",
+    },
     "action_not_possible.number_used": {
         "zh": "这个红票号已是另一笔退款的，不能再认定一次。",
         "en": "This red receipt is another refund's already; it cannot be attested a second time.",
@@ -180,8 +188,9 @@ CASES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "hospital_contradicts_itself": (
         {"zh": "医院先后说法相反（入账／未入账）", "en": "The HIS said booked and not booked"},
         {
-            "zh": "先请医院核实是否入账，再决定退款是否继续。款项了结后关闭。",
-            "en": "Settle with the HIS whether it is booked before a refund goes on. Close it once no money is open.",
+            "zh": "请医院核实是否入账，凭其答复由两人认定入账有效（不退）或已撤销（退款继续）。款项了结后关闭。",
+            "en": "Settle with the HIS whether it is booked; attest, two people, that it stands (nothing goes back) or"
+            " is undone (the refund goes on). Close it once no money is open.",
         },
     ),
     "his_booked_without_money": (

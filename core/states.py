@@ -134,12 +134,13 @@ LINE_TRANSITIONS = _table(
     reversing: returning confirmed
     returning: returned disputed
     returned: disputed
-    disputed: returning
+    disputed: returning confirmed
     """,
     LineStatus,
 )
 """`void → waiting` is the late success: money arrived for a payment that had ended. `disputed → returning` is the
-end of a dispute: the HIS has taken back what it should not have booked."""
+end of a dispute: the HIS has taken back what it should not have booked. `disputed → confirmed` is its other end, by two
+people: the HIS keeps its booking, and we the money."""
 
 REFUND_TRANSITIONS = _table(
     """
@@ -153,7 +154,13 @@ REFUND_TRANSITIONS = _table(
     RefundStatus,
 )
 
-CONFIRMATION_TRANSITIONS = _table("open: confirmed rejected", ConfirmationStatus)
+CONFIRMATION_TRANSITIONS = _table(
+    """
+    open: confirmed rejected
+    rejected: confirmed
+    """,
+    ConfirmationStatus,
+)
 
 LOCK_TRANSITIONS = _table(
     """

@@ -123,6 +123,12 @@ class Telling:
             due_at=now + TOLD_TOGETHER_WITHIN if waiting else now,
         )
 
+    async def stands(self, payment: Payment, lines: Sequence[PaymentLine], booked: Sequence[PaymentLine]) -> None:
+        """These of the payment's `lines` are booked after all: it had been told that they go back."""
+        values = Ends.of(booked).values(payment, of=len(lines), waiting=0, now=self.outside.clock.now())
+        key = f"stands:{booked[0].confirm_no}"
+        await self.messages.enqueue(payment, MessageKind.PAID, dedup_key=key, values=values)
+
     async def returned_whole(self, payment: Payment, lines: Sequence[PaymentLine]) -> None:
         """All that was taken goes back, which is not what was asked."""
         now = self.outside.clock.now()

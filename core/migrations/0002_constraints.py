@@ -94,9 +94,9 @@ STATES = {
         "waiting>void waiting>held waiting>surplus waiting>confirming void>waiting held>confirming held>returning"
         " confirming>confirmed confirming>rejected surplus>returning rejected>returning confirmed>reversing"
         " reversing>returning reversing>confirmed returning>returned returning>disputed returned>disputed"
-        " disputed>returning",
+        " disputed>returning disputed>confirmed",
     ),
-    "confirmation": ("open", "open>confirmed open>rejected"),
+    "confirmation": ("open", "open>confirmed open>rejected rejected>confirmed"),
     "his_lock": (
         "asking",
         "asking>held asking>refused asking>unknown asking>releasing"

@@ -6,15 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tortoise.expressions import F
 
 from core.actors import Actor, Role
 from core.decision_kinds import DecisionKind, Proposal
 from core.errors import ActionNotPossible, AlreadyDecided, InvalidRequest
+from core.evidence import booking_evidence
 from core.his_evidence import reversal_evidence
-from core.models import Payment, PaymentEvent, Refund
+from core.models import Message, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
 from core.money import Fen
-from core.ports import Reversal
-from core.states import LineStatus, RefundStatus
+from core.ports import BillReceipt, Booking, Reversal
+from core.states import LineStatus, ProofKind, RefundStatus
 from tests.core.test_external_refunds import is_over, off, open_cases
 from tests.support.house import House
 from tests.support.postgres import Database
@@ -138,3 +140,81 @@ async def test_one_red_receipt_is_not_attested_for_two_refunds(house: House) -> 
         )
     assert given_back(house, payment.order_no) == 1000
     assert (await accounts(payment))["his_confirmed"] == -7650
+
+
+# ---------------------------------------------------------------- disputes
+
+
+async def disputed(house: House) -> tuple[Payment, list[PaymentLine]]:
+    """The HIS refuses both bills of a payment; before the money has left it has booked the first one after all."""
+    payer = await house.payer()
+    bills = [house.bill(), house.bill(total_fen=1200)]
+    started = await house.start(
+        payer, await house.bound(payer), bills[0], bills=tuple(("", bill) for bill in bills), shown_fen=Fen(9850)
+    )
+    house.pay_sheet(started)
+    house.faults.script("hospital.refuses_confirm", times=2)
+    house.faults.rate("wechatpay.not_reached", 1.0)
+    await house.settle(within=timedelta(minutes=2))
+    lines = await house.lines(started.order_no)
+    assert {line.status for line in lines} == {LineStatus.RETURNING}
+    receipt = BillReceipt(his_bill_id=lines[0].his_bill_id, receipt_no="S1")
+    said = Booking(booked=True, receipts=(receipt,))
+    await house.services.applier.apply(
+        booking_evidence(started.order_no, lines[0].confirm_no, said, proof=ProofKind.AUTHENTICATED_QUERY)
+    )
+    house.faults.clear()
+    await house.settle(within=HOUR)
+    lines = await house.lines(started.order_no)
+    assert [line.status for line in lines] == [LineStatus.DISPUTED, LineStatus.RETURNING]
+    assert given_back(house, started.order_no) == 0
+    return await house.payment(started.order_no), lines
+
+
+async def test_one_person_pays_nothing_out_that_the_his_has_booked(house: House) -> None:
+    payment, _ = await disputed(house)
+    case = await StaffCase.get(kind="hospital_contradicts_itself")
+    with pytest.raises(ActionNotPossible, match="disputed"):
+        await house.services.case_work.resume((await two(house))[0], case.id)
+    await house.settle(within=HOUR)
+    assert given_back(house, payment.order_no) == 0
+
+
+async def test_what_the_his_keeps_stays_paid_and_only_the_rest_goes_back(house: House, database: Database) -> None:
+    payment, (line, _) = await disputed(house)
+    people = await two(house)
+    await decide(house, people, DecisionKind.BOOKING_STANDS, line.confirm_no)
+    await house.settle(within=HOUR)
+    line, other = await house.lines(payment.order_no)
+    assert (line.status, line.receipt_no, line.reason_code) == (LineStatus.CONFIRMED, "S1", "")
+    assert other.status is LineStatus.RETURNED
+    refunds = [(refund.status, refund.amount_fen) for refund in await Refund.all().order_by("id")]
+    assert refunds == [(RefundStatus.DEAD, 9850), (RefundStatus.REFUNDED, 1200)]
+    assert await Message.filter(kind="paid", dedup_key=f"stands:{line.confirm_no}").count() == 1
+    await is_over(house, database, payment, back_fen=1200, kept_fen=8650)
+    with pytest.raises(AlreadyDecided):
+        await decide(house, people, DecisionKind.BOOKING_UNDONE, line.confirm_no, their_number="H1")
+
+
+async def test_what_the_his_has_undone_goes_back(house: House, database: Database) -> None:
+    payment, (line, _) = await disputed(house)
+    await decide(house, await two(house), DecisionKind.BOOKING_UNDONE, line.confirm_no, their_number="H1")
+    await house.settle(within=HOUR)
+    assert {line.status for line in await house.lines(payment.order_no)} == {LineStatus.RETURNED}
+    await is_over(house, database, payment, back_fen=9850)
+
+
+async def test_a_booking_does_not_stand_once_its_money_may_have_left(house: House) -> None:
+    payment, (line, _) = await disputed(house)
+    await Refund.all().update(sends_started=F("sends_started") + 1)
+    with pytest.raises(ActionNotPossible, match="money_left"):
+        await decide(house, await two(house), DecisionKind.BOOKING_STANDS, line.confirm_no)
+    assert (await house.lines(payment.order_no))[0].status is LineStatus.DISPUTED
+
+
+async def test_a_booking_does_not_stand_beside_another_one_of_its_bill(house: House) -> None:
+    _, (line, _) = await disputed(house)
+    _, (taken,) = await booked(house, who="李建国")
+    await PaymentLine.filter(id=taken.id).update(his_bill_id=line.his_bill_id)
+    with pytest.raises(ActionNotPossible, match="bill_taken"):
+        await decide(house, await two(house), DecisionKind.BOOKING_STANDS, line.confirm_no)
