@@ -135,10 +135,7 @@ class Refunds:
                 if now < sendable_at:
                     await self._later(due, sendable_at)
                     return
-            elif (spaced_at := await self._spaced_at(refund, channel)) > now:
-                await give_back(
-                    "refund", due.id, due.institution_id, holder=due.holder, due_at=spaced_at, counted=False
-                )
+            elif await self._waits_for_its_turn(due, refund, channel):
                 return
             if not is_resumed:
                 sendable = await self.external.before_sending(due, refund, payment, account, channel)
@@ -146,16 +143,8 @@ class Refunds:
                     await self._later(due, now + EXTERNAL_PAUSE)
                     return
                 refund = sendable
-            await self._set_sending(refund)
-            if not await begin_send(
-                "refund",
-                refund.id,
-                due.institution_id,
-                holder=due.holder,
-                now=self.outside.clock.now(),
-                statuses=MOVING,
-                stamp="last_sent_at",
-            ):
+            leaving = refund
+            if not await atomically(lambda: self._begin(due, leaving, channel)):
                 return
             try:
                 answer = await channel.refund(
@@ -202,23 +191,40 @@ class Refunds:
                 details={"code": code},
             )
 
+    async def _begin(self, due: DueRow, refund: Refund, channel: Channel) -> bool:
+        """Record that a request is about to leave; False when it must not: it has moved on, or is not its turn.
+
+        Under the payment's lock, so that of two refunds that are ready at once the second one sees the first.
+        """
+        scope = scoped(due.institution_id)
+        await scope.find(Payment, locked=True, id=refund.payment_id)
+        if await self._waits_for_its_turn(due, refund, channel):
+            return False
+        await scope.change(Refund, {"id": refund.id, "status": RefundStatus.APPROVED}, status=RefundStatus.SENDING)
+        return await begin_send(
+            "refund",
+            refund.id,
+            due.institution_id,
+            holder=due.holder,
+            now=self.outside.clock.now(),
+            statuses=MOVING,
+            stamp="last_sent_at",
+        )
+
+    async def _waits_for_its_turn(self, due: DueRow, refund: Refund, channel: Channel) -> bool:
+        """Whether another refund of the payment has left too short a time ago; this one is given back until then."""
+        spaced_at = await self._spaced_at(refund, channel)
+        if spaced_at <= self.outside.clock.now():
+            return False
+        await give_back("refund", due.id, due.institution_id, holder=due.holder, due_at=spaced_at, counted=False)
+        return True
+
     async def _spaced_at(self, refund: Refund, channel: Channel) -> datetime:
         """A channel wants some time between two refunds of one payment."""
         others = await scoped(refund.institution_id).find(Refund, payment_id=refund.payment_id)
         sent = [other.last_sent_at for other in others if other.id != refund.id and other.last_sent_at is not None]
         spacing = timedelta(seconds=channel.capabilities.refund_spacing_seconds)
         return max((moment + spacing for moment in sent), default=refund.created_at)
-
-    async def _set_sending(self, refund: Refund) -> None:
-        if refund.status is RefundStatus.APPROVED:
-            changed = await (
-                scoped(refund.institution_id)
-                .of(Refund)
-                .filter(id=refund.id, status=RefundStatus.APPROVED)
-                .update(status=RefundStatus.SENDING)
-            )
-            if changed:
-                refund.status = RefundStatus.SENDING
 
     async def _later(self, due: DueRow, when: datetime) -> None:
         await give_back("refund", due.id, due.institution_id, holder=due.holder, due_at=when)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,8 @@ import pytest
 from core.errors import AlreadyDecided, RefundNotPossible
 from core.models import AuditEntry, Refund
 from core.states import LineStatus, RefundStatus
+from scheduler.loops import claim_due
+from tests.support.fakes import held
 from tests.support.house import House
 from tests.support.refunding import CLERK, accounts, booked, given_back, request, staff, taken_back
 
@@ -92,6 +95,33 @@ async def test_two_people_approve_at_once_and_it_has_one_effect(house: House) ->
         (RefundStatus.REFUNDED, LineStatus.RETURNED, 12_000),
         (RefundStatus.DECLINED, LineStatus.CONFIRMED, 0),
     }
+
+
+async def test_two_refunds_that_are_ready_at_once_leave_one_after_the_other(house: House) -> None:
+    payment, (line,) = await booked(house)
+    clerk = await staff(house, "1001", CLERK)
+    house.faults.rate("wechatpay.not_reached", 1.0)
+    for amount_fen in (3000, 2000):
+        await request(house.services, clerk, payment, (line.id, amount_fen))
+    await house.settle(within=timedelta(minutes=1))
+    house.faults.clear()
+    house.clock.advance(timedelta(minutes=30))
+    channel = held(house.services.outside.channels, "wechatpay")
+    channel.hold("query")
+    (loop,) = (loop for loop in house.loops() if loop.table == "refund")
+    due = await claim_due(loop, house.services)
+    assert len(due) == 2
+    working = asyncio.gather(*(loop.work(row) for row in due))
+    async with asyncio.timeout(5):
+        while channel.calls["query"] < 2:  # each has seen that the other one has not left
+            await asyncio.sleep(0)
+    channel.let_go("query")
+    await working
+    assert channel.calls["refund"] == 1
+    await house.settle(within=timedelta(minutes=10))
+    first, second = sorted([refund.last_sent_at for refund in await Refund.all() if refund.last_sent_at is not None])
+    assert second - first >= timedelta(seconds=60)
+    assert given_back(house, payment.order_no) == 5000
 
 
 async def test_the_window_and_a_request_at_once_never_give_back_more_than_was_paid(house: House) -> None:
