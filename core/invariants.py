@@ -25,7 +25,7 @@ IDENTITIES: Mapping[str, str] = {
     "external_fen": "external_refunded_fen of a payment is what others gave back and nothing of ours accounts for",
     "paid_out": "paid_out_fen of the lines is what the transfers say that the hospital gave back itself",
     "refunds_done": "refunded_fen of a payment is the sum of its refunded refunds, and of what others gave of the rest",
-    "reserved": "refund_reserved_fen is the sum of the refunds that are not declined or dead",
+    "reserved": "refund_reserved_fen is the sum of refunds not declined or dead, and of what others gave of dead ones",
     "reserved_within_paid": "refund_reserved_fen is not more than paid_fen",
     "lines_add_up": "the lines of a payment add up to what was asked",
     "awaiting_his": "paid lines that HIS has not booked and nobody returns are awaiting_his in the ledger",

@@ -74,7 +74,8 @@ WITH moved AS (
     FROM payment_line GROUP BY institution_id, payment_id
 ), refunds AS (
     SELECT r.institution_id, r.payment_id,
-        sum(r.amount_fen) FILTER (WHERE r.status NOT IN {_NOT_RESERVED}) AS reserved,
+        sum(CASE WHEN r.status NOT IN {_NOT_RESERVED} THEN r.amount_fen
+            WHEN next.id IS NULL THEN r.external_fen ELSE 0 END) AS reserved,
         sum(CASE WHEN r.status = '{RefundStatus.REFUNDED}' THEN r.amount_fen
             WHEN next.id IS NULL THEN r.external_fen ELSE 0 END) AS refunded,
         sum(r.amount_fen - r.external_fen) FILTER (WHERE r.status IN {_in(*_MOVING)}) AS moving,

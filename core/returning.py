@@ -113,12 +113,12 @@ class Returning:
             " WHERE institution_id = $1 AND id = $2 RETURNING id",
             payment.institution_id,
             payment.id,
-            amount,
+            refund.own_fen,  # what others have given of a replaced one has stayed reserved
         )
         return refund
 
     async def bury(self, payment: Payment, refund: Refund, proof_id: UUID, **values: Any) -> None:
-        """This number will never refund: what it has reserved is free again, for the one that replaces it."""
+        """This number will never refund: what it would still give is free again, for the one that replaces it."""
         await self.steps.set_refund(refund, status=RefundStatus.DEAD, proof_id=proof_id, due_at=None, **values)
         await self.cases.settle(payment.institution_id, REFUND_CASES, refund.refund_no)
         await rows(
@@ -126,7 +126,7 @@ class Returning:
             " WHERE institution_id = $1 AND id = $2 RETURNING id",
             payment.institution_id,
             payment.id,
-            refund.amount_fen,
+            refund.own_fen,
         )
 
     async def replace(

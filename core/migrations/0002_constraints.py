@@ -235,7 +235,59 @@ PROOFS = [
     " REFERENCES payment_event (confirmation_id, proves, id)",
 ]
 
+WRITTEN_ONCE = {
+    "payment": ["order_no", "asked_fen"],
+    "payment_line": ["his_bill_id", "confirm_no", "amount_fen"],
+    "confirmation": ["confirm_no"],
+    "refund": ["refund_no", "amount_fen", "origin", "replaces_id"],
+    "refund_line": ["amount_fen"],
+}
+"""Numbers under which counterparties know us, and amounts that they were told."""
+
 FIXED = [
+    """
+    CREATE FUNCTION refuse_new_value() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        word text;
+    BEGIN
+        FOREACH word IN ARRAY TG_ARGV LOOP
+            IF to_jsonb(NEW) -> word IS DISTINCT FROM to_jsonb(OLD) -> word THEN
+                RAISE EXCEPTION '% of % is written once', word, TG_TABLE_NAME
+                    USING ERRCODE = '23514', CONSTRAINT = TG_TABLE_NAME || '_fixed';
+            END IF;
+        END LOOP;
+        RETURN NEW;
+    END $$
+    """,
+    *(
+        f"CREATE TRIGGER {table}_fixed BEFORE UPDATE OF {', '.join(columns)} ON {table}"
+        f" FOR EACH ROW EXECUTE FUNCTION refuse_new_value({', '.join(columns)})"
+        for table, columns in WRITTEN_ONCE.items()
+    ),
+    """
+    CREATE FUNCTION refuse_undecided_refund() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'what waits for a person is approved by one'
+            USING ERRCODE = '23514', CONSTRAINT = 'refund_decided';
+    END $$
+    """,
+    "CREATE TRIGGER refund_decided BEFORE UPDATE OF status ON refund FOR EACH ROW"
+    " WHEN (OLD.status = 'requested' AND NEW.status = 'approved' AND NEW.decided_by IS NULL)"
+    " EXECUTE FUNCTION refuse_undecided_refund()",
+    # A successor needs no proof of the HIS: the one that it replaces has had it, or was no such refund.
+    """
+    CREATE FUNCTION check_replaced_refund() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NOT EXISTS (SELECT FROM refund r WHERE r.institution_id = NEW.institution_id AND r.id = NEW.replaces_id
+            AND r.status = 'dead' AND r.origin = NEW.origin AND r.amount_fen >= NEW.amount_fen) THEN
+            RAISE EXCEPTION 'a refund replaces a dead one of its kind, and gives no more'
+                USING ERRCODE = '23514', CONSTRAINT = 'refund_replaces_dead';
+        END IF;
+        RETURN NEW;
+    END $$
+    """,
+    "CREATE TRIGGER refund_replaces_dead BEFORE INSERT ON refund FOR EACH ROW WHEN (NEW.replaces_id IS NOT NULL)"
+    " EXECUTE FUNCTION check_replaced_refund()",
     """
     CREATE FUNCTION refuse_new_number() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -256,6 +308,8 @@ MONEY = [
     "ALTER TABLE payment ADD CONSTRAINT payment_amounts CHECK (asked_fen >= 0 AND paid_fen >= 0 AND refunded_fen >= 0)",
     "ALTER TABLE payment ADD CONSTRAINT payment_refunds_within_paid"
     " CHECK (refund_reserved_fen >= 0 AND refund_reserved_fen <= paid_fen)",
+    "ALTER TABLE payment ADD CONSTRAINT payment_paid_or_nothing CHECK (status = 'paid' OR paid_fen = 0)",
+    "ALTER TABLE payment ADD CONSTRAINT payment_refunded_within_reserved CHECK (refunded_fen <= refund_reserved_fen)",
     "ALTER TABLE payment ADD CONSTRAINT payment_external_refunds CHECK (external_refunded_fen >= 0)",
     "ALTER TABLE payment_line ADD CONSTRAINT payment_line_amount CHECK (amount_fen >= 0)",
     "ALTER TABLE payment_line ADD CONSTRAINT payment_line_back_within_amount"

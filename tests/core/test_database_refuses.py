@@ -121,6 +121,10 @@ class Books:
             },
         )
 
+    def dies(self, payment_id: UUID, refund_id: UUID) -> None:
+        """A refund that is being sent turns out never to arrive."""
+        self.update("refund", refund_id, status="dead", proof_id=self.event(payment_id, "dead", refund_id=refund_id))
+
     def paid(self, **changes: Any) -> UUID:
         """A payment that has been paid, with its proof."""
         payment_id = self.payment(**changes)
@@ -295,7 +299,20 @@ def test_no_money_of_a_booked_bill_leaves_before_the_his_has_taken_it_back(books
             books.update("refund", mine, status="sending", his_proof_id=wrong)
     proof = books.event(payment_id, "reversed", refund_id=mine)
     books.update("refund", mine, status="sending", his_proof_id=proof)
+    with books.refused(errors.CheckViolation, "refund_replaces_dead"):
+        books.refund(payment_id, origin=origin, replaces_id=mine)
+    books.dies(payment_id, mine)
+    for changes in ({"origin": "automatic"}, {"amount_fen": 8651}):
+        with books.refused(errors.CheckViolation, "refund_replaces_dead"):
+            books.refund(payment_id, **{"origin": origin, "replaces_id": mine, **changes})
     books.update("refund", books.refund(payment_id, origin=origin, replaces_id=mine), status="sending")
+
+
+def test_what_waits_for_somebody_is_not_approved_by_nobody(books: Books) -> None:
+    refund_id = books.refund(books.paid(), origin="staff", status="requested")
+    with books.refused(errors.CheckViolation, "refund_decided"):
+        books.update("refund", refund_id, status="approved")
+    books.update("refund", refund_id, status="approved", decided_by=books.insert("staff", code=uuid4().hex))
 
 
 def test_a_red_receipt_and_a_click_are_one_refund_each(books: Books) -> None:
@@ -462,18 +479,49 @@ def test_seals_join(books: Books) -> None:
 def test_no_more_is_reserved_for_refunds_than_was_paid(books: Books) -> None:
     payment_id, unpaid = books.paid(), books.payment()
     books.update("payment", payment_id, refund_reserved_fen=8650)
-    for wrong_id, reserved in ((payment_id, 8651), (payment_id, -1), (unpaid, 1)):
+    for wrong_id, reserved in ((payment_id, 8651), (unpaid, 1)):
         with books.refused(errors.CheckViolation, "payment_refunds_within_paid"):
             books.update("payment", wrong_id, refund_reserved_fen=reserved)
     with books.refused(errors.CheckViolation, "payment_refunds_within_paid"):
         books.update("payment", payment_id, paid_fen=8649)
 
 
+def test_nothing_has_gone_back_that_was_not_reserved(books: Books) -> None:
+    payment_id = books.paid()
+    books.update("payment", payment_id, refund_reserved_fen=3000, refunded_fen=3000)
+    for changes in ({"refunded_fen": 3001}, {"refund_reserved_fen": 2999}, {"refund_reserved_fen": -1}):
+        with books.refused(errors.CheckViolation, "payment_refunded_within_reserved"):
+            books.update("payment", payment_id, **changes)
+
+
+def test_a_payment_that_is_not_paid_has_taken_nothing(books: Books) -> None:
+    payment_id = books.payment()
+    with books.refused(errors.CheckViolation, "payment_paid_or_nothing"):
+        books.update("payment", payment_id, paid_fen=1)
+
+
+def test_numbers_and_amounts_are_written_once(books: Books) -> None:
+    payment_id = books.paid()
+    line_id, refund_id = books.line(payment_id), books.refund(payment_id)
+    part_id = books.insert("refund_line", payment_id=payment_id, refund_id=refund_id, line_id=line_id, amount_fen=1)
+    written: dict[str, tuple[UUID, dict[str, Any]]] = {
+        "payment": (payment_id, {"order_no": "P2", "asked_fen": 1}),
+        "payment_line": (line_id, {"his_bill_id": "CF2", "confirm_no": "C2", "amount_fen": 1}),
+        "confirmation": (books.confirmation(payment_id), {"confirm_no": "C2"}),
+        "refund": (refund_id, {"refund_no": "R2", "amount_fen": 1, "origin": "staff", "replaces_id": refund_id}),
+        "refund_line": (part_id, {"amount_fen": 2}),
+    }
+    for table, (row_id, changes) in written.items():
+        for column, value in changes.items():
+            with books.refused(errors.CheckViolation, f"{table}_fixed"):
+                books.update(table, row_id, **{column: value})
+    books.update("payment", payment_id, asked_fen=8650, refund_reserved_fen=1)
+
+
 @pytest.mark.parametrize("column", ["asked_fen", "paid_fen", "refunded_fen"])
 def test_no_amount_of_a_payment_is_negative(books: Books, column: str) -> None:
-    payment_id = books.payment()
     with books.refused(errors.CheckViolation, "payment_amounts"):
-        books.update("payment", payment_id, **{column: -1})
+        books.payment(**{column: -1})
 
 
 def test_a_refund_gives_something_back_and_is_replaced_once(books: Books) -> None:
@@ -482,6 +530,8 @@ def test_a_refund_gives_something_back_and_is_replaced_once(books: Books) -> Non
         with books.refused(errors.CheckViolation, "refund_amount"):
             books.refund(payment_id, amount_fen=amount)
     dead = books.refund(payment_id)
+    books.update("refund", dead, status="sending")
+    books.dies(payment_id, dead)
     books.refund(payment_id, replaces_id=dead)
     with books.refused(errors.UniqueViolation, "refund_replaced_once"):
         books.refund(payment_id, replaces_id=dead)

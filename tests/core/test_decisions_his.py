@@ -214,7 +214,11 @@ async def test_a_booking_does_not_stand_once_its_money_may_have_left(house: Hous
 
 async def test_a_booking_does_not_stand_beside_another_one_of_its_bill(house: House) -> None:
     _, (line, _) = await disputed(house)
-    _, (taken,) = await booked(house, who="李建国")
-    await PaymentLine.filter(id=taken.id).update(his_bill_id=line.his_bill_id)
+    house.his.bills[line.his_bill_id].cancelled = False
+    payer = await house.payer("王小红", "19900000002")
+    again = await house.start(payer, await house.bound(payer), line.his_bill_id)
+    house.pay_sheet(again)
+    await house.settle(within=HOUR)
+    assert [each.status for each in await house.lines(again.order_no)] == [LineStatus.CONFIRMED]
     with pytest.raises(ActionNotPossible, match="bill_taken"):
         await decide(house, await two(house), DecisionKind.BOOKING_STANDS, line.confirm_no)

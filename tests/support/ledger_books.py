@@ -23,7 +23,12 @@ from tests.support.postgres import Database
 GUARDS = {
     "transfer": ("transfer_begins", "transfer_moves_money"),
     "seal": ("seal_window",),
-    "payment": ("payment_refunds_within_paid", "payment_amounts"),
+    "payment": (
+        "payment_refunds_within_paid",
+        "payment_amounts",
+        "payment_paid_or_nothing",
+        "payment_refunded_within_reserved",
+    ),
 }
 """Checks that would refuse what a forger writes; keys and triggers are passed by."""
 
