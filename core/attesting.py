@@ -52,8 +52,7 @@ class Attesting:
             raise AlreadyDecided(status=confirmation.status.value)
         if proposal.kind is DecisionKind.BOOKING_REJECTED and confirmation.last_sent_at is not None:
             site = await self.institutions.site(confirmation.institution_id, confirmation.site_id)
-            limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
-            self._not_before(confirmation.last_sent_at, limit_seconds)
+            self._not_before(confirmation.last_sent_at + site.settles_within)
 
     async def _check_refund(self, proposal: Proposal, payment: Payment, refund: Refund) -> None:
         if refund.status in ENDED:
@@ -73,7 +72,7 @@ class Attesting:
         if refund.last_sent_at is not None:
             account = await self.institutions.merchant(payment.institution_id, payment.merchant_account_id)
             capabilities = self.outside.channels[account.channel].capabilities
-            self._not_before(refund.last_sent_at, capabilities.request_deadline_seconds)
+            self._not_before(refund.last_sent_at + timedelta(seconds=capabilities.request_deadline_seconds))
 
     def _check_given_back_by_others(self, proposal: Proposal, refund: Refund) -> None:
         """Nothing of it is at the channel, so it was another refund: its number keeps it from being counted twice."""
@@ -82,9 +81,9 @@ class Attesting:
         if refund.lease_until is not None and refund.lease_until > self.outside.clock.now():
             raise ActionNotPossible(reason="too_early")  # it may be leaving at this moment
 
-    def _not_before(self, sent_at: datetime, seconds: float) -> None:
+    def _not_before(self, moment: datetime) -> None:
         """What has been sent may still have its effect: nobody attests the contrary before it can no longer."""
-        if self.outside.clock.now() < sent_at + timedelta(seconds=seconds):
+        if self.outside.clock.now() < moment:
             raise ActionNotPossible(reason="too_early")
 
     async def apply(

@@ -8,7 +8,6 @@ from typing import Any
 
 from core.applying import Applier
 from core.cases import Cases
-from core.clock import OUR_CLOCKS_APART
 from core.due import DueRow, after_silence, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.evidence import booking_evidence, rejection_evidence
@@ -84,9 +83,7 @@ class Confirmations:
 
     def _sendable_at(self, confirmation: Confirmation, site: HospitalSite) -> datetime:
         """From then on "not booked" is final: the last request can no longer be on its way or in the works."""
-        sent_at = confirmation.last_sent_at or confirmation.created_at
-        limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
-        return sent_at + timedelta(seconds=limit_seconds) + OUR_CLOCKS_APART
+        return (confirmation.last_sent_at or confirmation.created_at) + site.settles_within
 
     async def _lock_again(
         self, confirmation: Confirmation, payment: Payment, site: HospitalSite, now: datetime

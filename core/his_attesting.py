@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from core.applying import Applier
@@ -46,8 +45,7 @@ class HisAttesting:
                 await self._said_instead(proposal, payment, refund)
         elif refund.his_last_sent_at is not None:
             site = await self.institutions.site(payment.institution_id, payment.site_id)
-            limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
-            if self.outside.clock.now() < refund.his_last_sent_at + timedelta(seconds=limit_seconds):
+            if self.outside.clock.now() < refund.his_last_sent_at + site.settles_within:
                 raise ActionNotPossible(reason="too_early")  # it may still be taken back
 
     async def apply_reversal(self, proposal: Proposal, decision_id: str, payment: Payment, refund: Refund) -> None:

@@ -132,8 +132,7 @@ class Locks:
 
     def _final_at(self, lock: HisLock, site: HospitalSite) -> datetime:
         """From then on "not held" is final: our request can no longer be on its way or in the works."""
-        limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
-        return lock.created_at + REQUEST_LIFE + timedelta(seconds=limit_seconds)
+        return lock.created_at + REQUEST_LIFE + site.settles_within
 
     async def _released_or_later(self, due: DueRow, lock: HisLock, final_at: datetime, now: datetime) -> None:
         if now >= final_at:

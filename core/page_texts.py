@@ -314,8 +314,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     },
     "returning_too_text": {
         "zh": "其中正在退回的钱会原路到账，不用办手续：一般几分钟，银行卡可能要1至3个工作日。",
-        "en": "What is being refunded goes back by itself to where you paid from: usually within minutes, to a bank card"
-        " within 1 to 3 working days.",
+        "en": "What is being refunded goes back by itself to where you paid from: usually within minutes, to a bank"
+        " card within 1 to 3 working days.",
     },
     "not_paid_text": {
         "zh": "这次没有付款，没有扣款。还要不要缴，以账单为准。",
@@ -335,8 +335,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     },
     "part_returning_text": {
         "zh": "下面有账单的钱正在原路退回，不用办手续：一般几分钟到账，银行卡可能要1至3个工作日。其余账单已缴费。",
-        "en": "The money for some bills below is on its way back by itself: usually within minutes, to a bank card within"
-        " 1 to 3 working days. The others are paid.",
+        "en": "The money for some bills below is on its way back by itself: usually within minutes, to a bank card"
+        " within 1 to 3 working days. The others are paid.",
     },
     "part_returned_text": {
         "zh": "下面有账单的钱已经退给您，其余账单已缴费。医院没有入账的还要不要缴，请看待缴费账单。",
@@ -345,10 +345,13 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     },
     "refunding_text": {
         "zh": "医院已退费，钱正在原路退回，不用办手续。一般几分钟到账，银行卡可能要1至3个工作日。",
-        "en": "The hospital has refunded this. The money is on its way back by itself: usually within minutes, to a bank"
-        " card within 1 to 3 working days.",
+        "en": "The hospital has refunded this. The money is on its way back by itself: usually within minutes, to a"
+        " bank card within 1 to 3 working days.",
     },
-    "refunded_text": {"zh": "医院已退费，钱已经退给您。", "en": "The hospital has refunded this and given the money back."},
+    "refunded_text": {
+        "zh": "医院已退费，钱已经退给您。",
+        "en": "The hospital has refunded this and given the money back.",
+    },
     "checking_text": {
         "zh": "金额对不上，工作人员正在核对。钱不会丢，结果会告诉您。",
         "en": "The amounts differ and staff are checking. No money is lost; you will be told.",

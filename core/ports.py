@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from core.clock import OUR_CLOCKS_APART
 from core.money import Fen
 
 
@@ -289,6 +290,12 @@ class HospitalSite:
     deadline_seconds: int = 10
     calls_max: int = 8  # at once
     maintenance: tuple[tuple[str, str], ...] = ()  # daily windows, Shanghai time, ("23:30", "00:30")
+
+    @property
+    def settles_within(self) -> timedelta:
+        """So long after a request left, by any clock of ours, the HIS has done what it asks for or never will."""
+        seconds = self.deadline_seconds + self.capabilities.processing_limit_seconds
+        return timedelta(seconds=seconds) + OUR_CLOCKS_APART
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from core.applying import Applier
 from core.cases import Cases
-from core.clock import OUR_CLOCKS_APART
 from core.due import DueRow, after_silence, backoff, begin_send, give_back, send_had_no_effect
 from core.errors import NotReached, OutcomeUnknown, Refused
 from core.his_evidence import kept_evidence, reversal_evidence
@@ -83,9 +82,7 @@ class Reversing:
 
     def _sendable_at(self, refund: Refund, site: HospitalSite) -> datetime:
         """From then on "not reversed" is final: the last request can no longer be on its way or in the works."""
-        sent_at = refund.his_last_sent_at or refund.created_at
-        limit_seconds = site.deadline_seconds + site.capabilities.processing_limit_seconds
-        return sent_at + timedelta(seconds=limit_seconds) + OUR_CLOCKS_APART
+        return (refund.his_last_sent_at or refund.created_at) + site.settles_within
 
     async def _send(self, due: DueRow, refund: Refund, payment: Payment, site: HospitalSite) -> None:
         if refund.status is RefundStatus.APPROVED and not await self.reversals.begin(refund):

@@ -3,7 +3,8 @@
 In Tortoise 1.1.9 a task cancelled in BEGIN leaks its connection, and a connection lost in BEGIN leaves a
 dead client in the task's context. Named as `engine` in the connection's configuration.
 
-A lost server is told by the driver in many ways, by moment and by luck; here they become one: ServiceUnavailable.
+A lost server is told by the driver in many ways, by moment and by luck; here they become one: ServiceUnavailable. So
+does a server that had too much to do: what was begun is undone, and whoever asked may come again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # a former primary after a switch-over
     asyncpg.TooManyConnectionsError,
 )
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+"""Waited for a lock, or worked, longer than the server allows (runtime/database.py)."""
+
 CLOSED_WORDS = ("closed", "closing", "released back to the pool")
 """In an InterfaceError: the connection has gone. Its other words are about mistakes of ours."""
 
@@ -61,8 +65,9 @@ def _lost_is_away() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_lost(error):
-            log.warning("database_away", extra={"fields": {"error": type(error).__name__}})
+        if is_lost(error) or isinstance(error, BUSY):
+            event = "database_busy" if isinstance(error, BUSY) else "database_away"
+            log.warning(event, extra={"fields": {"error": type(error).__name__}})
             raise ServiceUnavailable() from error
         raise
 

@@ -15,6 +15,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
+from core.errors import ServiceUnavailable
 from core.ids import Ids
 from core.models import Institution, UnverifiedInbound
 from simulators.kit import ConnectionLost, NeverConnected
@@ -79,7 +80,7 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
                 scheduler.counts["written"] += 1
             except (NeverConnected, ConnectionLost) as error:
                 scheduler.counts[type(error).__name__] += 1
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, IntegrityError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, IntegrityError, ServiceUnavailable) as error:
                 scheduler.counts[type(error).__name__] += 1
 
     programs = [Program(scheduler, postgres, name, main) for name in ("one", "two")]
@@ -88,7 +89,7 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
     while True:
         try:
             await programs[0].call(set_up, key="set up")
-        except (NeverConnected, ConnectionLost, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (NeverConnected, ConnectionLost, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceUnavailable):
             await asyncio.sleep(1)
         else:
             break

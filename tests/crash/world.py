@@ -74,7 +74,7 @@ STAGE = "hospital"
 HALF_DONE = {
     "a payment that is paid, and what it took is not in the ledger": (
         "SELECT order_no FROM payment p WHERE status = 'paid' AND paid_fen <> (SELECT coalesce(sum(amount_fen), 0)"
-        " FROM transfer t WHERE t.payment_id = p.id AND t.kind = 'paid')"
+        " FROM transfer t WHERE t.payment_id = p.id AND t.kind IN ('paid', 'paid_more'))"
     ),
     "a payment that is not paid and took something": (
         "SELECT order_no FROM payment WHERE status <> 'paid' AND (paid_fen > 0 OR refund_reserved_fen > 0)"

@@ -264,6 +264,14 @@ async def test_cut_under_load_nothing_is_leaked_and_everybody_goes_on(
     await nothing_is_leaked(pool)
 
 
+async def test_a_server_that_takes_too_long_is_told_as_busy(pool: TortoiseContext) -> None:
+    async with in_transaction(CONNECTION) as connection:
+        await connection.execute_query("SET LOCAL statement_timeout = '20ms'")
+        with pytest.raises(ServiceUnavailable):
+            await connection.execute_query("SELECT pg_sleep(5)")
+    assert await one() == 1
+
+
 @pytest.mark.parametrize(
     ("error", "lost"),
     [
