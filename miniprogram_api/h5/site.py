@@ -31,7 +31,10 @@ log = logging.getLogger("zhenfu.api")
 STALE_STATUS = 403
 
 PROFILE_SECONDS = 1.0
-"""Whoever waits for the page of a failure has waited before; then it comes without the hospital's name."""
+"""Whoever waits for the page of a failure has waited before; then it comes without the hospital's name.
+
+Whoever is to sign in has not, and cannot without it.
+"""
 
 PAGE_CODES = {"method_not_allowed": "not_found", "invalid_request": "request_error"}
 """What the web server refuses, in a reader's words."""
@@ -48,7 +51,7 @@ class Site:
     async def answer(self, request: ApiRequest, exception: Exception) -> HTTPResponse:
         """Any exception as a page: never blank, never in a computer's words."""
         try:
-            async with asyncio.timeout(PROFILE_SECONDS):
+            async with asyncio.timeout(None if isinstance(exception, NotSignedIn) else PROFILE_SECONDS):
                 profile = await self._profile(request)
         except NotFound as missing:
             profile, exception = None, missing

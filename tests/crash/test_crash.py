@@ -52,7 +52,7 @@ def test_a_day_is_the_same_in_another_process(bench: Bench, place: Place) -> Non
     assert there["digest"] == run_seed(DAY, bench, 9).digest
 
 
-@pytest.mark.parametrize(("mutation", "start"), [("transfer_forgotten", 1), ("confirm_without_asking", 30)])
+@pytest.mark.parametrize(("mutation", "start"), [("transfer_forgotten", 1), ("confirm_without_asking", 8)])
 def test_a_mistake_made_on_purpose_is_seen(place: Place, mutation: str, start: int) -> None:
     """All mistakes one after the other: python -m tests.crash --mutation NAME --seeds 100."""
     results = in_another_process(place, "--mutation", mutation, "--start", str(start), "--seeds", "12")

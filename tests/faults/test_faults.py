@@ -15,7 +15,7 @@ from tests.faults.walking import BASELINE, NONE, RIDERS, a_stage, listed, plan, 
 from tests.support.postgres import Database
 
 FAULTS_MIN = 40
-SHARES = 5
+SHARES = 10
 ROOT = Path(__file__).parents[2]
 
 
