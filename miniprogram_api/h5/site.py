@@ -51,8 +51,9 @@ class Site:
     async def answer(self, request: ApiRequest, exception: Exception) -> HTTPResponse:
         """Any exception as a page: never blank, never in a computer's words."""
         try:
-            async with asyncio.timeout(None if isinstance(exception, NotSignedIn) else PROFILE_SECONDS):
-                profile = await self._profile(request)
+            patience = None if isinstance(exception, NotSignedIn) else PROFILE_SECONDS
+            # Not asyncio.timeout: on Python 3.11.2, in a task that the web server has cancelled once, it cancels again.
+            profile = await asyncio.wait_for(self._profile(request), patience)
         except NotFound as missing:
             profile, exception = None, missing
         except Exception as failure:  # what has failed once, as a database, may fail here again
