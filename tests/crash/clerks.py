@@ -207,6 +207,16 @@ def actor(world: World, name: str) -> Actor:
     return Actor(staff_id=world.clerks[name], institution_id=world.institution_id, code=name, roles=frozenset(Role))
 
 
+def told_again(world: World) -> None:
+    """Somebody at the HIS repeats what was unclear; it may then wait for two people, as any red receipt."""
+    unclear = (
+        "SELECT subject FROM staff_case WHERE status = 'open' AND kind = 'hospital_refund_unclear' ORDER BY subject"
+    )
+    for (number,) in world.postgres.query(unclear):
+        ((bill, _), *_) = world.his.refunds.red_receipts[number]
+        world.his.tell_refunded(bill, number)
+
+
 async def in_the_evening(world: World) -> None:
     """Nothing is left undecided: requests are declined, red receipts above the cap are released or kept by two."""
     clerk = _Clerk(world, random.Random(f"{world.day.seed}/evening of clerks"), "evening")
@@ -223,12 +233,6 @@ async def in_the_evening(world: World) -> None:
     for number, reversing in sorted(world.his.refunds.reversings.items()):
         if reversing.state == "unclear":
             world.his.refunds.resolve(number, take_back=clerk.draw.random() < 0.5)
-    unclear = (
-        "SELECT subject FROM staff_case WHERE status = 'open' AND kind = 'hospital_refund_unclear' ORDER BY subject"
-    )
-    for (number,) in world.postgres.query(unclear):
-        ((bill, _), *_) = world.his.refunds.red_receipts[number]
-        world.his.tell_refunded(bill, number)
 
 
 async def _decide(world: World, refund_no: str, keeps: bool, services: Services) -> Refund:

@@ -7,7 +7,7 @@ import logging
 import random
 from datetime import timedelta
 
-from tests.crash.clerks import at_the_counter, in_the_evening
+from tests.crash.clerks import at_the_counter, in_the_evening, told_again
 from tests.crash.database import Postgres
 from tests.crash.loop import VirtualLoop
 from tests.crash.oracle import count, judge, judge_cases
@@ -45,6 +45,8 @@ async def run(scheduler: Scheduler, postgres: Postgres) -> None:
         await world.rest(PATIENCE)
         wrong = judge_cases(world)
         world.staff()
+        told_again(world)
+        await world.rest(PATIENCE)
         await in_the_evening(world)
         await world.rest(LONGEST)
     finally:
