@@ -121,6 +121,7 @@ class Placing:
             return None
         ours = {"id": payment.id, "holder": holder, "status": PaymentStatus.CREATED}
         if not await scope.change(Payment, ours, close_wanted=False):
+            await give_back("payment", payment.id, payment.institution_id, holder=holder, due_at=now)
             return None
         held = await scope.get(Payment, id=payment.id)
         instrument = held.method.split("/")[1]

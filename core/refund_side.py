@@ -25,6 +25,8 @@ from core.transactions import rows
 DEAD_REFUND_PAUSE = timedelta(minutes=10)
 STUCK_REFUND_PAUSE = timedelta(hours=1)
 REFUND_CHAIN_MAX = 20
+NOT_TO_BE_SENT = frozenset({RefundStatus.REQUESTED, RefundStatus.REVERSING_AT_HIS, RefundStatus.DECLINED})
+"""Nothing has left under such a number, as far as we know; after a restore somebody may know better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class RefundSide:
         now = self.outside.clock.now()
         if refund.status in {RefundStatus.REFUNDED, RefundStatus.DEAD}:
             await self._after_its_end(payment, refund, evidence)
+            return
+        if refund.status in NOT_TO_BE_SENT:
+            if evidence.proves == RefundStatus.REFUNDED:
+                await self._after_its_end(payment, refund, evidence)
             return
         said_fen = int(evidence.facts.get("amount_fen") or 0)
         if evidence.proves == RefundStatus.REFUNDED and said_fen != refund.own_fen:
@@ -77,12 +83,12 @@ class RefundSide:
             await self.steps.set_refund(refund, status=RefundStatus.PENDING, channel_refund_no=number)
 
     async def _after_its_end(self, payment: Payment, refund: Refund, evidence: Evidence) -> None:
-        """What the channel has given under a number that we believed dead, or settled by others, is in the books.
+        """What the channel has given under a number that we believed dead, settled by others or unsent is in the books.
 
         It counts as what others give does: towards the refund that replaces this one, unless that has left already.
         """
         is_refunded = evidence.proves == RefundStatus.REFUNDED
-        if is_refunded and (refund.status is RefundStatus.DEAD or refund.own_fen == 0):
+        if is_refunded and (refund.status is not RefundStatus.REFUNDED or refund.own_fen == 0):
             await self.external.told(payment, evidence)
         if evidence.proves is not None and evidence.proves != refund.status:
             await self.cases.open(

@@ -14,7 +14,7 @@ from core.decision_kinds import DecisionKind, Proposal
 from core.errors import ActionNotPossible, InvalidRequest, RefundNotPossible
 from core.evidence import refund_evidence
 from core.invariants import check_invariants
-from core.models import Message, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
+from core.models import Institution, Message, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
 from core.money import Fen
 from core.ports import RefundState, RefundTrade, Trade
 from core.states import LineStatus, ProofKind, RefundStatus
@@ -322,6 +322,37 @@ async def test_a_number_that_had_died_gives_the_money_all_the_same(
     await house.services.case_work.close(head, case.id, "查实：已退")
     assert await accounts(payment) == {"channel_receivable": 5650, "his_confirmed": -5650}
     assert await open_cases() == []
+    assert await off(database) == set()
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+async def test_a_number_that_nobody_has_approved_gives_the_money_all_the_same(
+    house: House, database: Database, is_approved: bool
+) -> None:
+    await Institution.filter(id=house.institution_id).update(settings={"refund_approve_above_fen": 0})
+    payment, (line,) = await booked(house)
+    clerk, head = await staff(house, "1001", CLERK), await staff(house, "1002", HEAD)
+    asked = await request(house.services, clerk, payment, (line.id, 3000))
+    house.pay.refund_by_hand(MCHID, payment.order_no, 3000)
+    house.clock.advance(timedelta(minutes=2))
+    house.pay.advance()
+    await told(house, payment, asked.refund_no, 3000)
+    assert {kind for kind, _ in await open_cases()} == {"refund_contradiction", "external_refund"}
+    refund = await Refund.get(id=asked.id)
+    assert (refund.status, (await house.payment(payment.order_no)).external_refunded_fen) == ("requested", 3000)
+    if is_approved:
+        await house.services.staff_refunds.approve(head, asked.refund_no)
+    else:
+        await house.services.staff_refunds.decline(head, asked.refund_no, reason="查无此事")
+    await house.settle(within=HOUR)
+    await told(house, payment, asked.refund_no, 3000)
+    refund = await Refund.get(id=asked.id)
+    if is_approved:
+        assert (refund.status, refund.external_fen, refund.sends_started) == (RefundStatus.REFUNDED, 3000, 0)
+    else:
+        assert refund.status is RefundStatus.DECLINED
+        assert ("external_refund", asked.refund_no) in await open_cases()
+    assert given_back(house, payment.order_no) == 3000
     assert await off(database) == set()
 
 
