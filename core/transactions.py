@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -16,7 +18,9 @@ from tortoise.transactions import in_transaction
 T = TypeVar("T")
 
 CONNECTION = "default"
-DEADLOCK_TRIES = 2
+DEADLOCK_TRIES = 3
+DEADLOCK_PAUSE_SECONDS = (0.01, 0.05)
+"""Before the next try: whoever came at once might take the first lock again before the other has had his second."""
 
 open_transaction: ContextVar[bool] = ContextVar("open_transaction", default=False)
 """True while this task is inside a transaction: no counterparty may be called then."""
@@ -34,7 +38,7 @@ async def transaction() -> AsyncIterator[BaseDBAsyncClient]:
 
 
 async def atomically(work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work` in one transaction; a deadlock is retried once, everything else is the caller's."""
+    """Run `work` in one transaction; a deadlock is tried again, a little later; everything else is the caller's."""
     for attempt in range(1, DEADLOCK_TRIES + 1):
         try:
             async with transaction():
@@ -42,6 +46,7 @@ async def atomically(work: Callable[[], Awaitable[T]]) -> T:
         except asyncpg.DeadlockDetectedError:
             if attempt == DEADLOCK_TRIES:
                 raise
+            await asyncio.sleep(random.uniform(*DEADLOCK_PAUSE_SECONDS))
     raise AssertionError("unreachable")
 
 

@@ -14,7 +14,7 @@ from tortoise.exceptions import IntegrityError
 
 from core.errors import NotReached
 from core.models import Institution
-from core.transactions import atomically, open_transaction, rows, transaction, violated
+from core.transactions import DEADLOCK_TRIES, atomically, open_transaction, rows, transaction, violated
 from runtime.database import database
 from tests.support.postgres import Database
 from tests.support.transports import UNREACHABLE, InProcessTransport
@@ -173,11 +173,11 @@ async def test_a_real_deadlock_is_retried_and_both_get_their_way(opened: None) -
 
     done = await asyncio.gather(atomically(crosswise("甲", 1, 2)), atomically(crosswise("乙", 2, 1)))
     assert tuple(done) == ("甲", "乙")
-    assert len(tries) == 3
+    assert len(tries) >= 3
     assert len({row.name_zh for row in await Institution.all()}) == 1  # whoever came last wrote both
 
 
-async def test_a_deadlock_is_retried_once_and_no_more(opened: None) -> None:
+async def test_a_deadlock_is_tried_again_a_few_times_and_no_more(opened: None) -> None:
     tries = []
 
     async def work() -> None:
@@ -186,7 +186,7 @@ async def test_a_deadlock_is_retried_once_and_no_more(opened: None) -> None:
 
     with pytest.raises(asyncpg.DeadlockDetectedError):
         await atomically(work)
-    assert len(tries) == 2
+    assert len(tries) == DEADLOCK_TRIES
     assert await codes() == []
 
 
