@@ -313,6 +313,8 @@ def cluster() -> Iterator[EmbeddedPostgres]:
         cluster.start()
         try:
             cluster.create_database("here")
+            with cluster.superuser() as connection:
+                connection.execute("CHECKPOINT")  # it does not wait for its disk: what is new would die with it
             yield cluster
         finally:
             cluster.stop()
