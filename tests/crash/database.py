@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from tests.crash.scheduler import Crashed, Life, Strike, Verdict, current_busine
 
 POOL_MAX = 3
 CLEAN = "ROLLBACK; CLOSE ALL; UNLISTEN *; RESET ALL; DISCARD PLANS; SELECT pg_advisory_unlock_all()"
-GONE_MILLISECONDS = 10_000
+GONE_SECONDS = 10.0
+LOOK_AGAIN_SECONDS = 0.0005
 WRITING = frozenset({"INSERT", "UPDATE", "DELETE", "WITH"})
 NUMBER = re.compile(r"[PRC][0-9A-HJKMNP-TV-Z]{25}")
 _TABLE = re.compile(r'\b(?:INTO|UPDATE|FROM|JOIN|ONLY)\s+"?(\w+)"?', re.IGNORECASE)
@@ -283,7 +285,12 @@ class Postgres:
     def cut(self, connection: GatedConnection) -> None:
         self.thaw(connection.backend)
         connection.really_terminate()
-        self._control.execute("SELECT pg_terminate_backend(%s, %s)", [connection.backend, GONE_MILLISECONDS])
+        self._control.execute("SELECT pg_terminate_backend(%s)", [connection.backend])
+        deadline = time.monotonic() + GONE_SECONDS
+        while _lives(connection.backend):  # the server's own wait looks ten times a second
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"server process {connection.backend} does not end")
+            time.sleep(LOOK_AGAIN_SECONDS)
 
     def fall(self, lives: Iterable[Life]) -> None:
         """The server restarts: whatever was open is rolled back, every connection is gone. It comes back by `rise`."""
@@ -401,6 +408,14 @@ def _as_the_server_says(verdict: Verdict) -> Exception:
     if verdict is Verdict.DEADLOCK:
         return asyncpg.DeadlockDetectedError("deadlock detected")  # type: ignore[no-any-return]
     return asyncpg.LockNotAvailableError("canceling statement due to lock timeout")  # type: ignore[no-any-return]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 _labels: dict[str, str] = {}

@@ -10,7 +10,8 @@ from simulators.faults import Fault
 from tests.crash.network import Weather
 from tests.crash.scheduler import Chaos
 
-RARE = {
+TIMES = {
+    "hospital.books_slowly": 4.0,  # what tempts a hurried program to send twice
     "wechatpay.refund_slow": 0.1,  # days of waiting
     "hospital.not_reached": 0.3,  # these strike every question too, and nobody pays at a HIS that never answers
     "hospital.request_lost": 0.3,
@@ -78,7 +79,7 @@ class Day:
             share = draw.random()
             strikes = draw.random() < 0.4
             if strikes and severity:
-                rates[fault.name] = severity * share * RARE.get(fault.name, 1.0)
+                rates[fault.name] = severity * share * TIMES.get(fault.name, 1.0)
         no_lock = draw.random() < 0.15
         return cls(
             seed=seed,
@@ -99,7 +100,7 @@ class Day:
             wrong_amounts=draw.choice((0.0, 0.0, 0.05)),
             outages=draw.choice((0, 0, 0, 1, 2)),
             forgettings=draw.choice((0, 0, 1, 3)),
-            revivals=draw.choice((0.0, 0.0, 0.3)),
+            revivals=draw.choice((0.0, 0.5, 1.0)),
             chats=draw.choice((0.0, 0.5, 1.0)),
             strangers=draw.choice((0.0, 0.3, 0.6)),
             paper_code=draw.choice(("his_makes", "his_asks", "barcode")),

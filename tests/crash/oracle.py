@@ -380,7 +380,8 @@ def _messages(world: World) -> Iterator[str]:
         numbers = Counter(message["client_msg_id"] for message in user["messages"] if message["client_msg_id"])
         for number, times in numbers.items():
             if times > 1:
-                yield f"{user['name']} was told {times} times about {number}"
+                moments = [message["at"] for message in user["messages"] if message["client_msg_id"] == number]
+                yield f"{user['name']} was told {times} times about {number}, at {', '.join(moments)}"
     told: Counter[tuple[str, str]] = Counter()
     for order_no, stored in world.postgres.query(
         "SELECT p.order_no, m.values_enc FROM message m JOIN payment p ON p.id = m.payment_id"

@@ -274,8 +274,10 @@ class _Payer(Asker):
         told = "wechatpay.notice_lost" not in self.world.day.rates  # else only a statement could tell us
         if gone and told and chance(self.world.day.seed, "revive", order_no) < self.world.day.revivals:
             order.closed_at = None
-            reference = self.world.pay.references[order.current_reference]
-            reference.valid_until = max(reference.valid_until, self.world.scheduler.clock.now() + timedelta(minutes=1))
+            soon = self.world.scheduler.clock.now() + timedelta(minutes=1)
+            for reference in self.world.pay.references.values():
+                if reference.order is order:
+                    reference.valid_until = max(reference.valid_until, soon)
             self.world.knowingly.update(self.bills)
             self.world.scheduler.counts["closed orders revived"] += 1
 

@@ -51,6 +51,7 @@ class Pace:
     file: Path
     is_still: Callable[[], bool]  # nobody is at anything
     next_moment: Callable[[], datetime | None]  # when the rows and the counterparties want to go on
+    naps: Callable[[], bool]  # a program is at something, although it sleeps
     each_tick: Callable[[], None]
     ring: Callable[[], None]  # tells the workers that something is due
     complain: Callable[[str], None]
@@ -98,6 +99,8 @@ class Pace:
             if quiet < QUIET_TICKS or not self.is_still():
                 continue
             moments = [moment for moment in (self.next_moment(), self._next_sleeper()) if moment is not None]
+            if self.naps():
+                continue
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             if seen == self.traffic and self.is_still():

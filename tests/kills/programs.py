@@ -31,6 +31,7 @@ class Program:
     port: int = 0
     pid: int = 0  # 0: not running
     ready: bool = False
+    served: bool = False  # in this life
     lives: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     stays_down: bool = False
@@ -84,6 +85,7 @@ class Programs:
 
     def start(self, program: Program) -> None:
         program.lives += 1
+        program.served = False
         program.ended.clear()
         self._starting[program.name] = program
         self.server.order(
@@ -165,7 +167,7 @@ class Programs:
         if program is None:
             return
         if said == "ready":
-            program.ready = True
+            program.ready = program.served = True
         elif said == "ended":
             said = "was killed" if message["status"] == -signal.SIGKILL else f"ended with {message['status']}"
             program.pid, program.ready, program.paused = 0, False, False

@@ -64,10 +64,12 @@ DATABASE_AWAY_SECONDS = 0.2
 LIVES_MAX = 20
 """A program that ends by itself again and again is left alone."""
 OPEN = " UNION ALL ".join(
-    f"SELECT '{table}', min(greatest(due_at, lease_until)) FROM {table} WHERE due_at IS NOT NULL"
+    f"SELECT '{table}', min(greatest(due_at, lease_until)), array_agg(holder) FROM {table} WHERE due_at IS NOT NULL"
     for table in DUE
     if table != ENDLESS
 )
+NAP_SECONDS_MAX = 2.5
+HOLDER = re.compile(r":(\d+)/")  # the process in a lease's name
 BROKEN = re.compile(  # what a program may say when its connections have just gone
     r"ConnectionDoesNotExistError|InterfaceError|ConnectionRefusedError|CannotConnectNowError|ConnectionResetError"
     r"|AdminShutdownError|CrashShutdownError|ConnectionError|ClientCannotConnectError|BrokenPipeError|InternalClientError"
@@ -83,7 +85,7 @@ ROWS = {
     "his_lock": "confirm_no, status, due_at, attempts, holder",
     "refund": "refund_no, status, amount_fen, sends_started, sends_unreached, due_at, attempts, holder",
     "inbound": "id, kind, status, received_at, due_at, attempts, holder",
-    "message": "id, kind, status, due_at, attempts",
+    "message": "id, kind, status, sends_started, sends_unreached, first_sent_at, due_at, attempts, holder",
     "staff_case": "kind, subject, status, opened_at, details",
     "payment_event": "payment_id, kind, source, proof_kind, proves, at",
 }
@@ -118,7 +120,13 @@ class Town:
         self.began = time.monotonic()
         self.lines: list[str] = []
         self.pace = Pace(
-            machines.folder / "offset", self.is_still, self.next_moment, self._each_tick, self._ring, self.complain
+            machines.folder / "offset",
+            self.is_still,
+            self.next_moment,
+            self.naps,
+            self._each_tick,
+            self._ring,
+            self.complain,
         )
         self.clock = self.pace.clock
         self.ground = Ground(seed, self.clock)
@@ -136,6 +144,7 @@ class Town:
         self._http: aiohttp.ClientSession
         self._tokens: dict[str, str] = {}
         self._due: dict[str, datetime] = {}
+        self._writing: dict[str, float] = {}  # who has a message in hand → since when in real seconds
         self._asking = 0
         self._delivering = 0
         self._database_away = 0
@@ -244,9 +253,19 @@ class Town:
         moments: list[datetime | None] = [pile.next_due_at() for pile in (world.pay.deliveries, world.his.deliveries)]
         if self.programs.working():  # else rows wait, and time goes on without them
             with suppress(psycopg.Error):
-                self._due = {table: moment for table, moment in self.machines.books.query(OPEN) if moment is not None}
+                rows = self.machines.books.query(OPEN)
+                self._due = {table: moment for table, moment, _ in rows if moment is not None}
+                (writing,) = (holders or () for table, _, holders in rows if table == "message")
+                self._writing = {holder: self._writing.get(holder, time.monotonic()) for holder in writing}
                 moments += self._due.values()
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def naps(self) -> bool:
+        """Somebody has a message in hand and waits in real seconds, for a token that another is fetching."""
+        since = time.monotonic() - NAP_SECONDS_MAX
+        pids = {program.pid for program in self.programs.all if program.pid and not program.paused}
+        fresh = [HOLDER.search(holder) for holder, seen_at in self._writing.items() if seen_at > since]
+        return any(int(pid[1]) in pids for pid in fresh if pid)
 
     def _ring(self) -> None:
         now = self.clock.now()
@@ -404,10 +423,14 @@ class Town:
         self.moved()
         self.note(program.name, f"{said} (life {program.lives})")
         if said.startswith("ended"):
-            self.world.mistakes.append(f"{program.name} {said} by itself")
+            if program.served or not self._database_broke():  # without a database none starts; it is started again
+                self.world.mistakes.append(f"{program.name} {said} by itself")
             program.stays_down = program.lives > LIVES_MAX
         if program.pid == 0 and not program.stays_down:
             self._begin(self._start_again(program))
+
+    def _database_broke(self) -> bool:
+        return bool(self.ground.counts["PostgreSQL killed"] or self.ground.counts["cut at postgres"])
 
     async def _start_again(self, program: Program) -> None:
         pause = chance(self.ground.seed, "pause", program.name, program.lives) ** 3 * PAUSE_SECONDS_MAX
@@ -447,7 +470,7 @@ class Town:
     def read_log(self) -> None:
         """Errors that our programs met and did not expect."""
         excuses = []
-        if self.ground.counts["PostgreSQL killed"] or self.ground.counts["cut at postgres"]:
+        if self._database_broke():
             excuses.append(BROKEN)
         if self.ground.counts["pauses"]:
             excuses.append(TOO_LATE)
@@ -457,7 +480,7 @@ class Town:
             text = " ".join([f"{line.get('program')}: {line.get('event')}", *line.get("error_lines", [])[-1:]])
             self.count(f"error in a program: {line.get('event')}")
             self.lines.append(f"          log {text}")
-            said = " ".join(line.get("error_lines", [])[-40:])
+            said = " ".join([text, *line.get("error_lines", [])[-40:]])
             if not any(excuse.search(said) for excuse in excuses):
                 self.world.mistakes.append(text)
 
