@@ -5,16 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
-PROCESSES ?= 3
-WITH_SQL := $(addprefix tests/core/test_,database_refuses.py due.py transactions.py states.py plain_rows.py isolation.py \
-	story.py story_ends.py races.py refund_races.py ledger.py invariants.py case_work.py) \
-	$(addprefix tests/runtime/test_,schema_check.py postgres_engine.py embedded_postgres.py) \
-	tests/miniprogram_api/test_stories.py
-CRASH_SEEDS ?= 200
-KILLS_SEEDS ?= 6
+PROCESSES ?= 4
+WITH_SQL := $(addprefix tests/core/test_,database_refuses.py transactions.py plain_rows.py isolation.py ledger.py) \
+	$(addprefix tests/runtime/test_,schema_check.py postgres_engine.py embedded_postgres.py)
+CRASH_SEEDS ?= 400
+CRASH_SEEDS_15 ?= 100
+KILLS_SEEDS ?= 40
 AGAIN ?=
 SEED ?=
 SEEDS ?=
+START ?=
 LAN ?=
 PAYMENTS ?=
 export ZHENFU_TEST_POSTGRES ?= embedded
@@ -33,12 +33,13 @@ run:  ## the whole hospital on this computer, one page to play with; LAN=1 lets 
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh run
 	$(BIN)/zhenfu sandbox$(if $(LAN), --lan $(LAN))
 
-test:  ## everything that must hold: check, all tests, the domain's on PostgreSQL 15 too, 200 bad days, 6 with kill -9
+test:  ## everything that must hold: check, all tests, 500 bad days (100 on PostgreSQL 15), 40 with kill -9
 	@PYTHON=$(PYTHON) deploy/bootstrap.sh test
 	@$(MAKE) --no-print-directory check
 	$(PYTEST)
 	ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(PYTEST) -m "database and not browser" $(WITH_SQL)
 	@$(MAKE) --no-print-directory crash SEEDS=$(CRASH_SEEDS)
+	@ZHENFU_TEST_POSTGRES=$(POSTGRES_15) $(MAKE) --no-print-directory crash SEEDS=$(CRASH_SEEDS_15) START=1001
 	@$(MAKE) --no-print-directory kills SEEDS=$(KILLS_SEEDS)
 
 check:  ## layout, lint, types, who imports whom, and the database's schema; run it before each commit
@@ -49,7 +50,8 @@ check:  ## layout, lint, types, who imports whom, and the database's schema; run
 	$(BIN)/python -m runtime.schema_check
 
 crash:  ## days of payments with kills and faults: SEED=7 repeats one, SEEDS=200 runs as many new ones
-	$(BIN)/python -m tests.crash $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+	$(BIN)/python -m tests.crash $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(START),--start $(START))
 
 kills:  ## days with real processes and kill -9: SEED=7 repeats one, AGAIN=50 says how often it fails, SEEDS=200 runs many
 	$(BIN)/python -m tests.kills $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(AGAIN),--again $(AGAIN))

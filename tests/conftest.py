@@ -95,7 +95,9 @@ async def tortoise(database: Database) -> AsyncIterator[TortoiseContext]:
     from tortoise.context import TortoiseContext  # late: most tests need no database
 
     from runtime.database import configuration
+    from tests.support.remembered import remember_filters
 
+    remember_filters()
     async with TortoiseContext() as context:  # entered first: init looks for itself in the current context
         await context.init(configuration(database.app_dsn))
         yield context

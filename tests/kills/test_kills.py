@@ -22,7 +22,7 @@ def machines() -> Iterator[Machines]:
 
 @pytest.mark.crash
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", [1])
 def test_whatever_is_killed_the_counterparties_books_agree(machines: Machines, seed: int) -> None:
     result = run_seed(machines, seed)
     assert result.failure == "", "\n".join(result.trace)

@@ -1,17 +1,20 @@
 """Work whose result is the same in every test and which takes longer than most tests: done once per process.
 
-Both are functions of what they are given and of nothing else.
+All are functions of what they are given and of nothing else.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable
 from functools import cache
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any
 
+import sanic_routing.router
 from sanic.mixins.routes import RouteMixin
+from tortoise.models import MetaInfo
 
 from channels.wechatpay import params
 
@@ -36,3 +39,28 @@ def remember_error_formats() -> None:
         return formats[code]
 
     RouteMixin._determine_error_format = error_format  # type: ignore[method-assign, assignment]
+
+
+@cache
+def remember_routes() -> None:
+    """Every application writes the source of its router, parses it, writes it once more and compiles it."""
+    names = vars(sanic_routing.router)
+    names["ast"] = SimpleNamespace(
+        parse=cache(ast.parse), fix_missing_locations=cache(ast.fix_missing_locations), unparse=lambda tree: ""
+    )
+    names["compile"] = cache(compile)
+
+
+@cache
+def remember_filters() -> None:
+    """The models are the same for every database: which filters they know, too."""
+    make = MetaInfo._generate_filters
+    made: dict[MetaInfo, type] = {}
+
+    def generate(meta: MetaInfo) -> None:
+        executor = meta.db.executor_class
+        if made.get(meta) is not executor:
+            make(meta)
+            made[meta] = executor
+
+    MetaInfo._generate_filters = generate  # type: ignore[method-assign, assignment]

@@ -14,10 +14,11 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.server.async_server import AsyncioServer
 
 from runtime.child_processes import LOOPBACK
-from tests.support.remembered import remember_error_formats
+from tests.support.remembered import remember_error_formats, remember_routes
 
 Sanic.test_mode = True  # several apps in one process, any of them built again under the same name
 remember_error_formats()
+remember_routes()
 
 _DRAIN_SECONDS = 2.0
 
