@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.database, pytest.mark.timeout(300)]
 Bench = tuple[VirtualLoop, Postgres]
 
 
-@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_dies_the_counterparties_books_agree(bench: Bench, seed: int) -> None:
     assert run_seed(DAY, bench, seed).failure == ""
 
