@@ -50,11 +50,8 @@ class RedReceipts:
         money_by = MoneyBy(str(evidence.facts["money_by"]))
         if await self._is_known(payment, number, event_id):
             return
-        if confirmation.status is ConfirmationStatus.OPEN:
-            raise OutcomeUnknown("a red receipt of a booking that we do not know of yet")
-        lines = [line for line in await self.steps.lines(payment) if line.confirmation_id == confirmation.id]
         amounts = {str(bill): Fen(int(fen)) for bill, fen in dict(evidence.facts["amounts"]).items()}
-        about = [line for line in lines if line.his_bill_id in amounts]
+        about = await self._about(payment, confirmation, amounts)
         await self._make_way(payment, about)
         if money_by is MoneyBy.UNKNOWN or not self._fits(about, amounts):
             await self._unclear(payment, number, evidence)
@@ -67,6 +64,17 @@ class RedReceipts:
         else:
             await self._paid_out(payment, parts, PAID_OUT_BY[money_by], event_id)
         await self.cases.settle(payment.institution_id, (UNCLEAR,), number)
+
+    async def _about(self, payment: Payment, confirmation: Confirmation, amounts: dict[str, Fen]) -> list[PaymentLine]:
+        """The lines of these bills. One red receipt may span what was booked in several parts and names one of them."""
+        lines = await self.steps.lines(payment)
+        branch = {line.branch for line in lines if line.confirmation_id == confirmation.id}
+        about = [line for line in lines if line.his_bill_id in amounts and line.branch in branch]
+        parts = {confirmation.id, *(line.confirmation_id for line in about)}
+        for part in await scoped(payment.institution_id).find(Confirmation, payment_id=payment.id):
+            if part.id in parts and part.status is ConfirmationStatus.OPEN:
+                raise OutcomeUnknown("a red receipt of a booking that we do not know of yet")
+        return about
 
     async def _is_known(self, payment: Payment, number: str, event_id: UUID) -> bool:
         """Whether this red receipt has had its effect: it is our own refund's, or was told before."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -228,9 +228,11 @@ class HospitalSimulator:
         bill.total_fen += to_pay_fen - bill.to_pay_fen
         bill.to_pay_fen = to_pay_fen
 
-    def reverse_at_window(self, bill_id: str, *, money_by: str | None = None, amount_fen: int | None = None) -> str:
-        """A paid bill, or a part of it, is taken back at the window; returns the red receipt's number."""
-        return self.refunds.reverse_at_window(bill_id, money_by=money_by, amount_fen=amount_fen)
+    def reverse_at_window(
+        self, bill_id: str, *, money_by: str | None = None, amount_fen: int | None = None, also: Sequence[str] = ()
+    ) -> str:
+        """A paid bill or a part of it, and others, are taken back at the window; returns the red receipt's number."""
+        return self.refunds.reverse_at_window(bill_id, money_by=money_by, amount_fen=amount_fen, also=also)
 
     def dispense(self, bill_id: str) -> None:
         """The patient has got it all."""

@@ -57,15 +57,31 @@ class RefundDesk:
         bill.handed_out.update(item_ids or [item for item in bill.item_ids() if item not in bill.taken_back])
 
     def reverse_at_window(
-        self, bill_id: str, *, money_by: str | None = None, amount_fen: int | None = None, confirm_no: str = ""
+        self,
+        bill_id: str,
+        *,
+        money_by: str | None = None,
+        amount_fen: int | None = None,
+        confirm_no: str = "",
+        also: Sequence[str] = (),
     ) -> str:
         """The cashier takes back what is left of a paid bill, or `amount_fen` of it; returns the red receipt's number.
 
-        `money_by` is what the HIS says of the money; unsaid, it goes back the way it came.
+        `also` are bills that the same red receipt takes back whole. `money_by` is what the HIS says of the money;
+        unsaid, it goes back the way it came.
         """
         his = self._his
         now = his.settled()
-        bill = his.bill(bill_id)
+        part = self._part_at_window(bill_id, confirm_no, amount_fen)
+        others = [self._part_at_window(other, "", None) for other in also]
+        if money_by is None:
+            money_by = "us_original_route" if part.booked.paid_by == "mobile" else "hospital_cash"
+        number = self._take_back([part, *others], now, refund_no="", money_by=money_by, about=part.booked.receipt_no)
+        his.tell_refunded(part.bill, number)
+        return number
+
+    def _part_at_window(self, bill_id: str, confirm_no: str, amount_fen: int | None) -> Part:
+        bill = self._his.bill(bill_id)
         open_ones = [booked for booked in bill.booked if not booked.reversed]
         booked = next((one for one in open_ones if not confirm_no or one.confirm_no == confirm_no), None)
         if booked is None:
@@ -75,12 +91,7 @@ class RefundDesk:
         left = booked.amount_fen - booked.returned_fen
         if amount_fen is not None and not 0 < amount_fen <= left:
             raise Refusal("REFUND_ABOVE_REST")
-        if money_by is None:
-            money_by = "us_original_route" if booked.paid_by == "mobile" else "hospital_cash"
-        part = Part(bill=bill, booked=booked, amount_fen=left if amount_fen is None else amount_fen)
-        number = self._take_back([part], now, refund_no="", money_by=money_by, about=booked.receipt_no)
-        his.tell_refunded(bill, number)
-        return number
+        return Part(bill=bill, booked=booked, amount_fen=left if amount_fen is None else amount_fen)
 
     def resolve(self, refund_no: str, *, take_back: bool) -> None:
         """The HIS's staff settle a reversal whose outcome the HIS itself did not know."""

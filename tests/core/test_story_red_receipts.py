@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import AlreadyDecided, RefundNotPossible
+from core.errors import AlreadyDecided, OutcomeUnknown, RefundNotPossible
 from core.evidence import booking_evidence, rejection_evidence
 from core.his_evidence import kept_evidence, red_receipt_evidence, reversal_evidence
 from core.models import Decision, Inbound, Payment, PaymentEvent, PaymentLine, Refund, StaffCase
@@ -63,6 +63,38 @@ async def test_a_part_taken_back_at_the_window_leaves_the_rest_booked(house: Hou
     assert line.status is LineStatus.RETURNED
     assert given_back(house, payment.order_no) == 8650
     assert await accounts(payment) == {}
+
+
+async def test_one_red_receipt_over_bills_that_were_booked_apart_brings_all_of_it_back(house: House) -> None:
+    payment, lines = await booked(house, 3000, 2000, 1000)
+    lines.sort(key=lambda line: -line.amount_fen)
+    assert len({line.confirm_no for line in lines}) == 3
+    red = house.his.reverse_at_window(lines[0].his_bill_id, amount_fen=1200, also=[lines[1].his_bill_id])
+    await house.settle()
+    (refund,) = await Refund.all()
+    assert (refund.red_receipt_no, refund.amount_fen, refund.status) == (red, 3200, RefundStatus.REFUNDED)
+    status = {line.his_bill_id: (line.status, line.refunded_fen) for line in await house.lines(payment.order_no)}
+    assert [status[line.his_bill_id] for line in lines] == [
+        (LineStatus.CONFIRMED, 1200), (LineStatus.RETURNED, 2000), (LineStatus.CONFIRMED, 0)
+    ]  # fmt: skip
+    assert given_back(house, payment.order_no) == 3200
+    assert await open_cases() == []
+
+
+async def test_a_red_receipt_that_spans_a_booking_under_way_waits_for_it(house: House) -> None:
+    house.faults.script("hospital.never_answers_booking")
+    payment, lines = await booked(house, 3000, 2000)
+    (known,) = [line for line in lines if line.status is LineStatus.CONFIRMED]
+    receipt = RedReceipt(
+        red_receipt_no="H1",
+        known=True,
+        confirm_no=known.confirm_no,
+        amounts_fen={line.his_bill_id: line.amount_fen for line in lines},
+        money_by=MoneyBy.US_ORIGINAL_ROUTE,
+    )
+    with pytest.raises(OutcomeUnknown):
+        await house.services.applier.apply(red_receipt_evidence(payment.order_no, receipt))
+    assert await Refund.all().count() == 0
 
 
 @pytest.mark.parametrize("fault", ["event_duplicated", "event_replayed", "event_forged"])
