@@ -1,4 +1,4 @@
-"""One process of a race: `python -m tests.races.racer DATABASE_URL`; tasks come on its input, outcomes go back.
+"""One process of races: `python -m tests.races.racer`; databases and tasks come on its input, outcomes go back.
 
 A task is a line of JSON: what to do, how often at once, and at which moment of the computer's clock to begin. All
 programs have counterparties of their own that were made from the same seed, so bills and keys are the same in each;
@@ -158,13 +158,26 @@ async def run(house: House, task: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": time.monotonic() - began, "words": dict(words)}
 
 
-async def main(url: str) -> None:
-    async with database(url):
-        house = await a_house()
-        print(json.dumps({"ready": os.getpid()}), flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            print(json.dumps(await run(house, json.loads(line))), flush=True)
+async def main() -> None:
+    """One race's database after the other."""
+    while opening := await _order():
+        async with database(opening["open"]):
+            house = await a_house()
+            _say({"ready": os.getpid()})
+            while "do" in (task := await _order()):
+                _say(await run(house, task))
+        _say({"closed": os.getpid()})
+
+
+async def _order() -> dict[str, Any]:
+    """The next one; nothing when there is none any more."""
+    line = await asyncio.to_thread(sys.stdin.readline)
+    return json.loads(line) if line else {}
+
+
+def _say(values: dict[str, Any]) -> None:
+    print(json.dumps(values), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main())

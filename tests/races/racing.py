@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import pickle
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from tests.support.house import House
@@ -18,7 +21,6 @@ from tests.support.postgres import Database
 
 PROCESSES = 3
 LEAD_SECONDS = 0.3
-LINE_BYTES_MAX = 1 << 20
 HIS_BOOKS = ("bills", "confirms", "locks", "_bills_of", "_numbers_on")
 
 
@@ -40,13 +42,12 @@ class Racers:
     """The programs; they have the house's database and copies of its HIS's books."""
 
     house: House
-    programs: list[asyncio.subprocess.Process]
+    programs: list[subprocess.Popen[str]]
 
     async def race(self, do: str, times: int, **values: Any) -> Outcome:
         """`times` in each program, all beginning at one moment."""
         books = pickle.dumps({name: getattr(self.house.his, name) for name in HIS_BOOKS}).hex()
         at = time.time() + LEAD_SECONDS
-        outcome = Outcome()
         for turn, program in enumerate(self.programs):
             task = {
                 "do": do,
@@ -57,11 +58,10 @@ class Racers:
                 "his": books,
                 **values,
             }
-            assert program.stdin is not None
-            program.stdin.write(json.dumps(task).encode() + b"\n")
-            await program.stdin.drain()
+            _order(program, task)
+        outcome = Outcome()
         for program in self.programs:
-            said = await _line(program)
+            said = await _answer(program)
             outcome.words.update(said["words"])
             outcome.seconds = max(outcome.seconds, said["seconds"])
         return outcome
@@ -69,33 +69,48 @@ class Racers:
 
 @asynccontextmanager
 async def racers(house: House, database: Database, *, processes: int = PROCESSES) -> AsyncIterator[Racers]:
-    """Programs that are ready to race; gone afterwards."""
-    programs = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "tests.races.racer", database.app_dsn),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LINE_BYTES_MAX,
-        )
-        for _ in range(processes)
-    ]
+    """Programs that are ready to race on this database; they stay for the next race of this process."""
+    programs = [_program(number) for number in range(processes)]
     try:
         for program in programs:
-            await _line(program)
-        yield Racers(house=house, programs=programs)
-    finally:
+            _order(program, {"open": database.app_dsn})
         for program in programs:
-            if program.returncode is None:
-                program.kill()
-            await program.wait()
+            await _answer(program)
+        yield Racers(house=house, programs=programs)
+        for program in programs:
+            _order(program, {"close": True})
+        for program in programs:
+            await _answer(program)
+    except BaseException:  # what they are at is anybody's guess
+        for program in programs:
+            program.kill()
+        _program.cache_clear()
+        raise
 
 
-async def _line(program: asyncio.subprocess.Process) -> dict[str, Any]:
+@cache
+def _program(number: int) -> subprocess.Popen[str]:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "tests.races.racer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(program.kill)
+    return program
+
+
+def _order(program: subprocess.Popen[str], task: dict[str, Any]) -> None:
+    assert program.stdin is not None
+    program.stdin.write(json.dumps(task) + "\n")
+    program.stdin.flush()
+
+
+async def _answer(program: subprocess.Popen[str]) -> dict[str, Any]:
     """The next line that is one of ours; what else it prints is its log."""
     assert program.stdout is not None
-    while line := await program.stdout.readline():
-        if line.startswith(b"{"):
+    while line := await asyncio.to_thread(program.stdout.readline):
+        if line.startswith("{"):
             said: dict[str, Any] = json.loads(line)
             return said
     raise AssertionError("a racer has died")
