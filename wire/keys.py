@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +15,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    load_der_private_key,
+    load_der_public_key,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from core.errors import ConfigurationError
 
@@ -87,10 +94,16 @@ class KeyRing:
         return type(self)([*keys, *self._keys.values()])
 
 
-def read_private_key(pem: str, *, name: str) -> RSAPrivateKey:
-    """Raises ConfigurationError, which names the setting and never quotes it."""
+def read_private_key(text: str, *, name: str) -> RSAPrivateKey:
+    """PKCS#8 or PKCS#1, in PEM form or as the bare base64 inside it, which is what Alipay's key tools give.
+
+    Raises ConfigurationError, which names the setting and never quotes it.
+    """
     try:
-        key = load_pem_private_key(pem.strip().encode(), password=None)
+        if _is_pem(text):
+            key = load_pem_private_key(text.strip().encode(), password=None)
+        else:
+            key = load_der_private_key(_bare(text), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{name} is not an unencrypted private key in PEM form") from None
     if not isinstance(key, RSAPrivateKey):
@@ -99,10 +112,10 @@ def read_private_key(pem: str, *, name: str) -> RSAPrivateKey:
     return key
 
 
-def read_public_key(pem: str, *, name: str) -> RSAPublicKey:
-    """Raises ConfigurationError."""
+def read_public_key(text: str, *, name: str) -> RSAPublicKey:
+    """In PEM form or as the bare base64 inside it. Raises ConfigurationError."""
     try:
-        key = load_pem_public_key(pem.strip().encode())
+        key = load_pem_public_key(text.strip().encode()) if _is_pem(text) else load_der_public_key(_bare(text))
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{name} is not a public key in PEM form") from None
     if not isinstance(key, RSAPublicKey):
@@ -129,6 +142,18 @@ def certificate_serial(certificate: x509.Certificate) -> str:
     """Upper-case hexadecimal, whole bytes, as certificate tools print it."""
     digits = f"{certificate.serial_number:X}"
     return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def _is_pem(text: str) -> bool:
+    return "-----BEGIN" in text
+
+
+def _bare(text: str) -> bytes:
+    """Raises ValueError."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except binascii.Error as error:
+        raise ValueError("no base64") from error
 
 
 def _key_of(certificate: x509.Certificate, name: str) -> VerificationKey:
