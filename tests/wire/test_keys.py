@@ -97,6 +97,20 @@ def test_a_bad_key_is_named_and_not_quoted():
         assert "SECRET" not in str(raised.value)
 
 
+def test_a_key_may_come_without_its_pem_lines():
+    """As Alipay's key tools give it; older ones write PKCS#1."""
+    for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+        pem = ONE.private_bytes(Encoding.PEM, form, NoEncryption()).decode()
+        bare = "".join(pem.splitlines()[1:-1])
+        for text in (pem, bare, f"\n{bare[:64]}\n{bare[64:]} "):
+            assert read_private_key(text, name="it").private_numbers() == ONE.private_numbers()
+    bare = "".join(public_pem(ONE.public_key()).splitlines()[1:-1])
+    assert read_public_key(bare, name="it").public_numbers() == ONE.public_key().public_numbers()
+    for read in (read_private_key, read_public_key):
+        with pytest.raises(ConfigurationError, match=r"^it is not"):
+            read(bare[:-8], name="it")
+
+
 def test_a_key_shows_its_serial_and_nothing_else():
     assert repr(SigningKey("AB", ONE)) == "SigningKey(serial='AB')"
     assert repr(KeyRing([VerificationKey("CD", ONE.public_key())])) == "KeyRing(CD)"

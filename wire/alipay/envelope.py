@@ -19,6 +19,7 @@ from wire.canonical import read_object
 from wire.keys import VerificationKey
 
 ERROR_NODE = "error_response"
+ANSWER_BYTES_MAX = 1 << 20
 MEMBERS_MAX = 16
 CERT_SN = re.compile(r"[0-9a-f]{32}")
 
@@ -77,6 +78,8 @@ def read_members(body: bytes, charset: str = DEFAULT_CHARSET) -> Mapping[str, by
 
     The second byte of a GBK character may look like a brace or a backslash; such pairs are looked away from.
     """
+    if len(body) > ANSWER_BYTES_MAX:
+        raise NotBelieved("it is larger than we accept")
     seen = _GBK_PAIR.sub(b"\xff\xff", body) if family(charset) == GBK else body
     members: dict[str, bytes] = {}
     for name, start, end in _spans(seen):
