@@ -165,6 +165,9 @@ class MerchantOfTests:
             self.clock.advance(max(due_at - self.clock.now(), timedelta(0)))
             sent += await deliver_one(self.simulator, self.take)
         self.clock.advance(max(end - self.clock.now(), timedelta(0)))
+        self.simulator.advance()  # what time itself ends is told too
+        while await deliver_one(self.simulator, self.take):
+            sent += 1
         return sent
 
     def statuses(self) -> list[str]:
