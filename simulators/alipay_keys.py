@@ -97,7 +97,10 @@ NOTICE_WITHOUT = ("sign", "sign_type")
 
 def node_text(body: str, node: str) -> str:
     """The text of the node's value as it was received, which is what the signature of an answer is about."""
-    start = body.index(f'"{node}":') + len(node) + 3
+    found = re.search(rf'"{re.escape(node)}"\s*:\s*', body)
+    if found is None:
+        raise ValueError(f"there is no {node}")
+    start = found.end()
     depth, place, in_text = 0, start, False
     while place < len(body):
         letter = body[place]
