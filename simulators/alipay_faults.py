@@ -12,6 +12,7 @@ API_CALLS = frozenset({"create", "precreate", "query", "close", "cancel", "refun
 NOTICE, FORGERY, PAY_SHEET = "notice", "forgery", "pay_sheet"
 
 _SENT_AGAIN = "The notice is refused, sent again in order after the next gap, and counts once."
+_ASKED_ABOUT = "Signed, yet about something else: nothing is booked by it, a query settles what is true."
 _FORGED = "Treated as forged: unknown, asked again."
 
 
@@ -198,9 +199,9 @@ FAULTS: tuple[Fault, ...] = (
         "通知按另一规则签名（含 sign_type）",
         _SENT_AGAIN,
     ),
-    _fault("notice_of_another_app", frozenset({NOTICE}), "通知的 app_id 属于他人", _SENT_AGAIN),
-    _fault("notice_wrong_amount", frozenset({NOTICE}), "通知金额与订单不符", _SENT_AGAIN),
-    _fault("notice_wrong_seller", frozenset({NOTICE}), "通知的收款方不符", _SENT_AGAIN),
+    _fault("notice_of_another_app", frozenset({NOTICE}), "通知的 app_id 属于他人", _ASKED_ABOUT),
+    _fault("notice_wrong_amount", frozenset({NOTICE}), "通知金额与订单不符", _ASKED_ABOUT, person=True),
+    _fault("notice_wrong_seller", frozenset({NOTICE}), "通知的收款方不符", _ASKED_ABOUT),
     _fault(
         "notice_in_gbk",
         frozenset({NOTICE}),
