@@ -7,7 +7,6 @@ Names in the archive are GBK bytes that nobody marks as such, so what an entry i
 
 from __future__ import annotations
 
-import asyncio
 import io
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from typing import BinaryIO, Final, cast
 from channels.alipay.bill_rows import UnreadableBill, rows_of
 from core.errors import OutcomeUnknown
 from core.ports import StatementEntry
+from wire.batches import in_batches
 
 ARCHIVE_BYTES_MAX = 1 << 30
 CONTENT_BYTES_MAX = 4 << 30
@@ -25,7 +25,6 @@ READ_AT_ONCE_MAX = 128 << 10
 ENTRIES_MAX = 16
 LINE_BYTES_MAX = 64 << 10
 PART_BYTES = 64 << 10
-ROWS_AT_ONCE = 500
 
 MAGIC: Final = b"PK"
 FIRST_LINE: Final = "#支付宝业务明细查询"
@@ -47,15 +46,11 @@ async def read_bill(file: BinaryIO, *, day: date, seller_id: str = "") -> AsyncI
     Raises OutcomeUnknown: before the first entry when the archive is cut short, changed or about another day or
     seller; at a line that cannot be told for certain; after the last entry when the sums do not agree.
     """
-    entries = entries_of(file, day=day, seller_id=seller_id)
-    while True:
-        batch, error = await asyncio.to_thread(_next, entries)
-        for entry in batch:
+    try:
+        async for entry in in_batches(entries_of(file, day=day, seller_id=seller_id), UnreadableBill):
             yield entry
-        if error is not None:
-            raise OutcomeUnknown(f"the bill cannot be read: {error}") from error
-        if not batch:
-            return
+    except UnreadableBill as error:
+        raise OutcomeUnknown(f"the bill cannot be read: {error}") from error
 
 
 def entries_of(file: BinaryIO, *, day: date, seller_id: str = "") -> Iterator[StatementEntry]:
@@ -134,16 +129,3 @@ def _lines(content: io.BufferedReader) -> Iterator[bytes]:
             raise UnreadableBill("a line longer than any")
         yield line.rstrip(b"\r\n")
         line = content.readline(LINE_BYTES_MAX)
-
-
-def _next(entries: Iterator[StatementEntry]) -> tuple[list[StatementEntry], UnreadableBill | None]:
-    """The next few, and the error that came after them: what was read before it is given first."""
-    batch: list[StatementEntry] = []
-    try:
-        for entry in entries:
-            batch.append(entry)
-            if len(batch) == ROWS_AT_ONCE:
-                break
-    except UnreadableBill as error:
-        return batch, error
-    return batch, None

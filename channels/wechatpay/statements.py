@@ -25,6 +25,7 @@ from core.clock import SHANGHAI
 from core.errors import OutcomeUnknown, Refused
 from core.money import Fen
 from core.ports import MerchantAccount, StatementEntry, StatementKind
+from wire.batches import in_batches
 from wire.http import Downloads
 
 BILL_PATH = "/v3/bill/tradebill"
@@ -33,12 +34,12 @@ FILE_BYTES_MAX = 1 << 30
 CONTENT_BYTES_MAX = 4 << 30
 LINE_BYTES_MAX = 64 << 10
 IN_MEMORY_BYTES = 1 << 20
-ROWS_AT_ONCE = 500
 HASHED_AT_ONCE = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 NOTHING_THAT_DAY = "NO_STATEMENT_EXIST"
 SUMMARY_FIRST = "总交易单数"
 NONE = frozenset({"", "0"})
+UNREADABLE = (Unreadable, UnicodeDecodeError, EOFError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,9 @@ class Statements:
             if not await asyncio.to_thread(_is_as_told, file, wanted):
                 raise OutcomeUnknown("the bill is not the file whose hash was told")
             try:
-                rows = rows_of(_lines(file))
-                while batch := await asyncio.to_thread(_next, rows):
-                    for entry in batch:
-                        yield entry
-            except (Unreadable, UnicodeDecodeError, EOFError, OSError) as error:
+                async for entry in in_batches(rows_of(_lines(file)), *UNREADABLE):
+                    yield entry
+            except UNREADABLE as error:
                 raise OutcomeUnknown(f"the bill cannot be read: {error}") from error
 
     async def _apply(self, account: MerchantAccount, day: date) -> tuple[str, str] | None:
@@ -126,15 +125,6 @@ def _lines(file: BinaryIO) -> Iterator[str]:
         if len(line) == LINE_BYTES_MAX:
             raise Unreadable("a line longer than any")
         yield line.decode("utf-8-sig").rstrip("\r\n")
-
-
-def _next(rows: Iterator[StatementEntry]) -> list[StatementEntry]:
-    batch = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS_AT_ONCE:
-            break
-    return batch
 
 
 def rows_of(lines: Iterator[str]) -> Iterator[StatementEntry]:

@@ -16,6 +16,7 @@ from core.clock import business_day
 from core.errors import OutcomeUnknown, Refused
 from core.ports import MerchantAccount, StatementEntry, StatementKind
 from tests.support.house import PAY_URL, House
+from wire.batches import in_batches
 from wire.http import HttpReply
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "vectors" / "wechat" / "bills"
@@ -94,6 +95,13 @@ async def test_a_file_that_is_not_the_one_told_gives_no_row(house: House, change
     house.transport.inner = Spoils()
     with pytest.raises(OutcomeUnknown):
         await listed(house, day)
+
+
+async def test_what_was_read_before_an_error_is_given_first() -> None:
+    entries = in_batches(rows_of(iter((HEAD, ROW, BACK))), Unreadable)
+    assert [(await anext(entries)).kind for _ in range(2)] == [StatementKind.PAYMENT, StatementKind.REFUND]
+    with pytest.raises(Unreadable):
+        await anext(entries)
 
 
 async def test_our_signature_goes_to_nobody_else(house: House) -> None:
