@@ -70,6 +70,7 @@ class AlipaySimulator(Ledger):
             "bill": self.bills.apply,
             "certificate": self._platform.download,
         }
+        self._routes = dict(ROUTES)
         self.open = self._phone.open
         self.pay = self._phone.pay
         self.trade_pay = self._phone.trade_pay
@@ -164,6 +165,16 @@ class AlipaySimulator(Ledger):
         self.authorisations[token] = (provider.app_id, application)
         return token
 
+    def serve(self, method: str, route: Route, handler: Callable[[Call], dict[str, Any]]) -> None:
+        """Another method of the same gateway: what the platform's other services answer behind this gate.
+
+        The handler raises ApiError to refuse; values beside `biz_content` stand in `call.parameters`.
+        """
+        if method in self._routes or route.call in self._handlers:
+            raise ValueError(f"{method} is served")
+        self._routes[method] = route
+        self._handlers[route.call] = handler
+
     # --- calls --------------------------------------------------------------------------------------
 
     def classify(self, request: Request) -> tuple[str, str]:
@@ -174,7 +185,7 @@ class AlipaySimulator(Ledger):
         if request.path != GATEWAY:
             return "unknown", request.path
         parameters = read_parameters(request)
-        route = ROUTES.get(parameters.get("method"))
+        route = self._routes.get(parameters.get("method"))
         return (route.call, key_of(self, route, parameters)) if route else ("unknown", parameters.get("method"))
 
     async def handle(self, request: Request) -> Response:
@@ -188,7 +199,7 @@ class AlipaySimulator(Ledger):
         if request.path != GATEWAY:
             return Response(status=404, headers={"content-type": "text/html"}, body=b"<html>404</html>")
         parameters = read_parameters(request)
-        route = ROUTES.get(parameters.get("method"))
+        route = self._routes.get(parameters.get("method"))
         return self._page(parameters, route) if route and route.page else self._answer(parameters, route)
 
     def _answer(self, parameters: Parameters, route: Route | None) -> Response:
@@ -199,7 +210,7 @@ class AlipaySimulator(Ledger):
         except ApiError as error:
             return self._gate.refusal(caller, parameters, error)
         assert route is not None
-        return self._gate.answer(call, self._handlers[route.call])
+        return self._gate.answer(call, self._handlers[route.call], bare=route.bare)
 
     def _page(self, parameters: Parameters, route: Route) -> Response:
         try:

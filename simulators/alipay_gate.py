@@ -134,7 +134,7 @@ class Gate:
 
     # --- out ----------------------------------------------------------------------------------------
 
-    def answer(self, call: Call, handler: Callable[[Call], dict[str, Any]]) -> Response:
+    def answer(self, call: Call, handler: Callable[[Call], dict[str, Any]], *, bare: bool = False) -> Response:
         fault = call.fault
         try:
             if fault == "unavailable":
@@ -143,7 +143,7 @@ class Gate:
                 raise _system_error(call)
             if fault == "call_limited":
                 raise ApiError("40005", "isv.app-call-limited", "应用调用次数超限")
-            value = {"code": "10000", "msg": MESSAGES["10000"]} | handler(call)
+            value = ({} if bare else {"code": "10000", "msg": MESSAGES["10000"]}) | handler(call)
             if fault == "unavailable_accepted":
                 raise ApiError("20000", "aop.ACQ.SYSTEM_ERROR", "系统繁忙")
             if fault == "system_error_accepted":
@@ -151,7 +151,7 @@ class Gate:
             if fault == "unknown_sub_code":
                 raise ApiError("40004", "ACQ.SOMETHING_NEW", "新错误")
         except ApiError as error:
-            return self.refusal(call.caller, call.parameters, error)
+            return self.refusal(call.caller, call.parameters, error, bare=bare)
         if fault == "in_process":
             value |= {"code": "10003", "msg": "order success pay inprocess"}
         match fault:
@@ -163,9 +163,11 @@ class Gate:
                 return error_page(ANSWERED_IN_GBK)
         return self._written(call.caller, call.parameters, value, encrypted=call.encrypted, flaw=fault)
 
-    def refusal(self, caller: Application | None, parameters: Parameters, error: ApiError) -> Response:
+    def refusal(
+        self, caller: Application | None, parameters: Parameters, error: ApiError, *, bare: bool = False
+    ) -> Response:
         """Never encrypted."""
-        known = error.known_method and bool(parameters.get("method"))
+        known = error.known_method and bool(parameters.get("method")) and not bare
         method = parameters.get("method") if known else "error"
         return self._written(caller if error.signed else None, parameters, error.node(), method=method)
 

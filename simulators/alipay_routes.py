@@ -33,6 +33,7 @@ class Route:
     fields: Mapping[str, Field]
     named_by: str = "out_trade_no"  # the field that names the business, for faults
     page: bool = False  # a browser calls it: errors are pages
+    bare: bool = False  # success without code and msg, errors as `error_response` (alipay.system.oauth.token)
 
 
 ROUTES: Mapping[str, Route] = {

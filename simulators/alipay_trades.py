@@ -175,8 +175,7 @@ class Trades:
                 ledger.event("order_withdrawn", offered, now)
             given = {name: call.content[name] for name in ("out_trade_no",) if name in call.content}
             return {"retry_flag": "N", **given}
-        if not order.closed_at and not order.cancelled and order.refundable_fen != 0:
-            assert order.created_at is not None
+        if order.state != "TRADE_CLOSED":
             self._check_cancel(order, now)
         if order.paid_at and order.refundable_fen == order.total_fen:
             self._refunds.give_back(order, order.out_trade_no, order.total_fen, reason="", by_cancel=True)

@@ -12,7 +12,9 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificates
 
 from simulators.alipay_books import beijing_time
+from simulators.alipay_calls import ApiError, Call
 from simulators.alipay_keys import decrypt, node_text
+from simulators.alipay_routes import Route
 from simulators.kit import Request, Response, exchange
 from tests.support.alipay_merchant import (
     APP_ID,
@@ -198,6 +200,20 @@ class TestGate:
         assert code(await us.create("T1", **changes)) == failed(expected)
         assert us.simulator.books()["orders"] == []
 
+    async def test_other_services_answer_behind_the_same_gate(self, us):
+        def token(call: Call) -> dict[str, Any]:
+            if call.parameters.get("code") != "good":
+                raise ApiError("40002", "isv.code-invalid", "授权码code无效")
+            return {"access_token": "a", "open_id": OPEN_ID}
+
+        method = "alipay.system.oauth.token"
+        us.simulator.serve(method, Route(call="oauth", fields={}, bare=True), token)
+        answer = await us.send(method, "{}", grant_type="authorization_code", code="good")
+        assert body(answer)["alipay_system_oauth_token_response"] == {"access_token": "a", "open_id": OPEN_ID}
+        refused = await us.send(method, "{}", grant_type="authorization_code", code="bad")
+        assert code(us.read(refused)) == ("40002", "isv.code-invalid")
+        assert list(body(refused)) == ["error_response", "sign"]
+
 
 class TestTrades:
     async def test_a_created_trade_exists_at_once_and_is_paid_by_its_buyer(self, us):
@@ -304,8 +320,19 @@ class TestTrades:
         assert "trade_no" not in await us.call("cancel", {"out_trade_no": "T4"})
         assert us.simulator.pay("T4") == "closed"
         await us.paid("T5")
+        await us.create("T6")
         us.clock.advance(timedelta(hours=24, seconds=1))
-        assert code(await us.call("cancel", {"out_trade_no": "T5"})) == failed("TRADE_CANCEL_TIME_OUT")
+        for number in ("T5", "T6"):
+            assert code(await us.call("cancel", {"out_trade_no": number})) == failed("TRADE_CANCEL_TIME_OUT")
+
+    async def test_a_partly_refunded_or_finished_trade_is_not_cancelled(self, us):
+        await us.paid("T1")
+        await us.refund("T1", "R1", "0.30")
+        assert code(await us.call("cancel", {"out_trade_no": "T1"})) == failed("REASON_TRADE_REFUND_FEE_ERR")
+        us.merchant.refundable = False
+        await us.paid("T2")
+        assert code(await us.call("cancel", {"out_trade_no": "T2"})) == failed("TRADE_HAS_FINISHED")
+        assert us.merchant.balance_fen == 170
 
     async def test_only_what_is_asked_for_is_told_of_the_funds(self, us):
         await us.create("T1")
