@@ -121,7 +121,7 @@ class Gate:
             if not caller.aes_key:
                 raise _missing("encrypt-key")
             try:
-                text = decrypt(caller.aes_key, text)
+                text = decrypt(caller.aes_key, text, parameters.charset)
             except ValueError:
                 raise ApiError("40003", "isv.decryption-error-unknown", "解密出错，未知异常") from None
         try:
@@ -191,7 +191,7 @@ class Gate:
         node = f"{method.replace('.', '_')}_response"
         text = json_text(value)
         if encrypted and signer:
-            text = f'"{encrypt(signer.aes_key, text)}"'
+            text = f'"{encrypt(signer.aes_key, text, parameters.charset)}"'
         parts = [f'"{node}":{text}']
         if signer is not None:
             key = self._platform.key_for(signer)

@@ -151,6 +151,18 @@ def make_certificate(
     not_after: datetime,
 ) -> str:
     """A certificate in PEM, signed by `issuer`."""
+    is_authority = "Authority" in common_name
+    usage = x509.KeyUsage(
+        digital_signature=not is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
     certificate = (
         x509.CertificateBuilder()
         .subject_name(_name(common_name))
@@ -159,7 +171,8 @@ def make_certificate(
         .serial_number(serial)
         .not_valid_before(not_before)
         .not_valid_after(not_after)
-        .add_extension(x509.BasicConstraints(ca="Authority" in common_name, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
         .sign(issuer_key, SHA256())
     )
     return certificate.public_bytes(Encoding.PEM).decode()
@@ -170,20 +183,20 @@ def curve_key(name: str) -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def encrypt(key: str, text: str) -> str:
-    """Content encryption: AES-128-CBC, a zero IV, PKCS#7; `key` is base64."""
+def encrypt(key: str, text: str, charset: str = "utf-8") -> str:
+    """Content encryption: AES-128-CBC, a zero IV, PKCS#7; `key` is base64, the text in the request's charset."""
     padder = PKCS7(AES_BLOCK_BITS).padder()
-    padded = padder.update(text.encode()) + padder.finalize()
+    padded = padder.update(text.encode(charset)) + padder.finalize()
     encryptor = _cipher(key).encryptor()
     return base64.b64encode(encryptor.update(padded) + encryptor.finalize()).decode()
 
 
-def decrypt(key: str, text: str) -> str:
+def decrypt(key: str, text: str, charset: str = "utf-8") -> str:
     """Raises ValueError when it was not encrypted with this key."""
     decryptor = _cipher(key).decryptor()
     padded = decryptor.update(base64.b64decode(text, validate=True)) + decryptor.finalize()
     unpadder = PKCS7(AES_BLOCK_BITS).unpadder()
-    return (unpadder.update(padded) + unpadder.finalize()).decode()
+    return (unpadder.update(padded) + unpadder.finalize()).decode(charset)
 
 
 def _cipher(key: str) -> Cipher[CBC]:

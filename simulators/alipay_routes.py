@@ -69,7 +69,7 @@ def _content(ledger: Ledger, parameters: Parameters) -> dict[str, Any]:
     application = ledger.applications.get(parameters.get("app_id"))
     try:
         if parameters.get("encrypt_type") and application and application.aes_key:
-            text = decrypt(application.aes_key, text)
+            text = decrypt(application.aes_key, text, parameters.charset)
         content = json.loads(text)
     except ValueError:
         return {}

@@ -152,12 +152,14 @@ class TestGate:
         between.verify_directly_issued_by(root)
         assert us.simulator.root_cert_sn.count("_") == 0  # the root on a curve has no number
 
-    async def test_content_is_encrypted_both_ways_and_signed_with_its_quotes(self):
-        us = a_merchant_of_tests(aes_key="aa4BtZ4tspm2wnXLb1ThQA==")
+    @pytest.mark.parametrize("charset", ["utf-8", "gbk"])
+    async def test_content_is_encrypted_both_ways_and_signed_with_its_quotes(self, charset):
+        us = a_merchant_of_tests(aes_key="aa4BtZ4tspm2wnXLb1ThQA==", charset=charset)
         response = await us.send("create", us.encrypted(an_order("T1")), encrypt_type="AES")
         text = node_text(response.body.decode(), "alipay_trade_create_response")
         assert json.loads(decrypt(us.application.aes_key, json.loads(text)))["out_trade_no"] == "T1"
         assert us.verifies(response, "alipay_trade_create_response")
+        assert in_books(us, "T1")["subject"] == "门诊缴费"
         wrong = await us.call("create", "bm90IGVuY3J5cHRlZA==", encrypt_type="AES")
         assert code(wrong) == ("40003", "isv.decryption-error-unknown")
 

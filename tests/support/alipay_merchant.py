@@ -138,7 +138,7 @@ class MerchantOfTests:
         return await self.send("wap", an_order(number, "wap", **changes), return_url="https://h.example/back?x=1")
 
     def encrypted(self, content: object) -> str:
-        return encrypt(self.application.aes_key, json.dumps(content, ensure_ascii=False))
+        return encrypt(self.application.aes_key, json.dumps(content, ensure_ascii=False), self.charset)
 
     # --- notices
 
