@@ -161,7 +161,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault(
         "query_does_not_find",
         frozenset({"query"}),
-        "查单偶尔返回交易不存在",
+        "交易刚创建时查单仍返回交易不存在",
         "No proof of absence before the deadline: stays pending, asked again.",
     ),
     _fault(

@@ -30,7 +30,7 @@ FACE_TO_FACE_LIFE = timedelta(hours=3)
 PAGE_LIFE_MIN = timedelta(minutes=5)
 CODE_LIFE_MAX = timedelta(hours=2)
 CANCEL_WITHIN = timedelta(hours=24)
-LAG = timedelta(seconds=10)  # for how long a query may still say unpaid
+LAG = timedelta(seconds=10)  # for how long a query may still not know of a trade, or say unpaid
 
 
 class Trades:
@@ -130,10 +130,11 @@ class Trades:
     # --- questions ----------------------------------------------------------------------------------
 
     def query(self, call: Call) -> dict[str, Any]:
-        order = find_trade(self._ledger, call)
-        if order is None or call.fault == "query_does_not_find":
+        order, now = find_trade(self._ledger, call), self._ledger.clock.now()
+        is_new = order is not None and order.created_at is not None and now - order.created_at < LAG
+        if order is None or (call.fault == "query_does_not_find" and is_new):
             raise business_error("TRADE_NOT_EXIST", "交易不存在", **ZERO_AMOUNTS)
-        just_paid = order.paid_at is not None and self._ledger.clock.now() - order.paid_at < LAG
+        just_paid = order.paid_at is not None and now - order.paid_at < LAG
         unpaid = call.fault == "query_lags" and just_paid and not order.refunds
         value = trade(self._ledger, order, call.content.get("query_options", []), unpaid=unpaid)
         if call.fault == "unknown_trade_state":

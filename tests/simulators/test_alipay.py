@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from cryptography.x509 import load_pem_x509_certificates
 
 from simulators.alipay_books import beijing_time
 from simulators.alipay_calls import ApiError, Call
 from simulators.alipay_keys import decrypt, node_text
 from simulators.alipay_routes import Route
-from simulators.kit import Request, Response, exchange
+from simulators.kit import Request, Response, create_app, exchange
 from tests.support.alipay_merchant import (
     APP_ID,
     MINI_APP,
@@ -439,3 +440,18 @@ async def test_the_console_shows_the_books_and_pays(us):
     assert (books["orders"][0]["taken_fen"], books["merchants"][0]["balance_fen"]) == (100, 100)
     assert [event["kind"] for event in books["events"]] == ["order_asked", "trade_created", "order_paid"]
     assert books["events"][0]["at"] == beijing_time(NOON)
+
+
+async def test_over_real_http_a_browser_is_led_through_the_cashier(us, serve):
+    params = us.signed(us.params("wap", an_order("T1", "wap"), return_url="https://h.example/back"))
+    async with serve(create_app(us.simulator)) as base_url, ClientSession() as browser:
+        async with browser.get(f"{base_url}/gateway.do", params=params) as shown:
+            assert (shown.status, shown.url.path) == (200, "/h5pay/cashier")
+            assert "确认付款" in await shown.text()
+        async with browser.post(shown.url, data={"how": "pay"}, allow_redirects=False) as left:
+            assert left.headers["location"].startswith("https://h.example/back?app_id=")
+        query = us.signed(us.params("query", {"out_trade_no": "T1"}))
+        url = f"{base_url}/gateway.do?charset={query.pop('charset')}"
+        async with browser.post(url, data=query) as answer:
+            node = (await answer.json(content_type="text/html"))["alipay_trade_query_response"]
+        assert node["trade_status"] == "TRADE_SUCCESS"

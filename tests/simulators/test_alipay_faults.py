@@ -135,8 +135,9 @@ async def test_queries_that_lag_do_not_find_or_say_what_nobody_knows(us):
         script(us, name)
         assert (await us.query("T1")).get("trade_status") == expected
     us.clock.advance(timedelta(seconds=10))
-    script(us, "query_lags")
-    assert (await us.query("T1"))["trade_status"] == "TRADE_SUCCESS"
+    for name in ("query_lags", "query_does_not_find"):
+        script(us, name)
+        assert (await us.query("T1"))["trade_status"] == "TRADE_SUCCESS"
 
 
 async def test_the_payer_is_quicker_than_the_close_or_just_later(us):
