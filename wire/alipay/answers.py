@@ -46,7 +46,10 @@ class UnclearAnswer(OutcomeUnknown):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A verified answer: done, or not done and why. Which refusals are final, each method's own table says."""
+    """A verified answer: done, or not done and why.
+
+    Which refusals are final, each method's own table says; a `sub_code` that stands in none decides nothing.
+    """
 
     method: str
     code: str
