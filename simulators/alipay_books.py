@@ -89,7 +89,6 @@ class Order:
     closed_at: datetime | None = None
     finished_at: datetime | None = None
     withdrawn_at: datetime | None = None  # cancelled before there was a trade
-    cancelled: str = ""  # "close" | "refund": what a cancel did
     payer: str = ""  # a user_id (2088…) or an open_id
     coupon_fen: int = 0
     refunds: list[Refund] = field(default_factory=list)

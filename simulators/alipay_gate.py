@@ -7,6 +7,7 @@ signature, then the values, then the method, then `biz_content`. A `timestamp` m
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from simulators.kit import ConnectionLost, Response
 CLOCK_TOLERANCE = timedelta(minutes=10)
 HTML = {"content-type": "text/html;charset=utf-8"}
 LENGTHS = {"app_id": 32, "method": 128, "charset": 10, "sign": 344, "notify_url": 256, "return_url": 256}
+METHOD = re.compile(r"[A-Za-z0-9_.]+")
 ANSWERED_IN_GBK = "您的请求无法处理，请稍后再试。"
 
 
@@ -81,7 +83,7 @@ class Gate:
         if parameters.repeated:
             raise _bad("parameter", "参数重复")
         text = signed_text(parameters.values)
-        if not verify(caller.public_key, text.encode(parameters.charset), parameters.get("sign")):
+        if not verify(caller.public_key, text.encode(parameters.charset, "replace"), parameters.get("sign")):
             raise _bad("signature", _SIGNATURE_TEXT + text.replace("&", "&amp;"))
         self._check_values(caller, parameters)
 
@@ -167,7 +169,7 @@ class Gate:
         self, caller: Application | None, parameters: Parameters, error: ApiError, *, bare: bool = False
     ) -> Response:
         """Never encrypted."""
-        known = error.known_method and bool(parameters.get("method")) and not bare
+        known = error.known_method and METHOD.fullmatch(parameters.get("method")) and not bare
         method = parameters.get("method") if known else "error"
         return self._written(caller if error.signed else None, parameters, error.node(), method=method)
 
@@ -189,7 +191,7 @@ class Gate:
         if flaw == "answer_of_another_method":
             method = "alipay.trade.vendorpay.devicedata.upload"
         node = f"{method.replace('.', '_')}_response"
-        text = json_text(value)
+        text = json_text(value).encode(parameters.charset, "replace").decode(parameters.charset)
         if encrypted and signer:
             text = f'"{encrypt(signer.aes_key, text, parameters.charset)}"'
         parts = [f'"{node}":{text}']
@@ -199,11 +201,9 @@ class Gate:
                 key, text.encode(parameters.charset), flaw=flaw.removeprefix("answer_")
             )
             if flaw == "answer_altered":
-                parts = [
-                    parts[0].replace('"Success"', '"Success."', 1) if not encrypted else parts[0].replace("A", "B")
-                ]
+                parts = [_altered(parts[0])]
             if flaw == "answer_node_twice":
-                parts.append(parts[0].replace('"Success"', '"Success "', 1))
+                parts.append(_altered(parts[0]))
             if key.cert_sn:
                 parts.append(f'"alipay_cert_sn":"{key.cert_sn}"')
             if flaw != "answer_unsigned":
@@ -227,6 +227,12 @@ def _system_error(call: Call) -> ApiError:
     """The list of alipay.trade.cancel really spells it so."""
     prefix = "AQC" if call.method == "alipay.trade.cancel" else "ACQ"
     return ApiError("40004", f"{prefix}.SYSTEM_ERROR", "系统错误")
+
+
+def _altered(part: str) -> str:
+    """The same node with other words in it."""
+    name, _, text = part.partition(":")
+    return f"{name}:{text.replace('Success', 'Succeeded', 1) if text.startswith('{') else text[::-1]}"
 
 
 def json_text(value: object) -> str:

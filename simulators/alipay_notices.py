@@ -168,7 +168,7 @@ class Notices:
             "version": "1.0",
             "sign_type": "RSA2",
         }
-        message = signed_text(fields, without=NOTICE_WITHOUT).encode(order.charset)
+        message = signed_text(fields, without=NOTICE_WITHOUT).encode(order.charset, "replace")
         fields["sign"] = self._platform.signature(self._platform.key_for(order.called_by), message)
         return f"{order.return_url}{'&' if '?' in order.return_url else '?'}{form(fields, order.charset)}"
 

@@ -164,26 +164,21 @@ class Trades:
         """Ends what is not known to have ended: an unpaid trade is closed, a paid one goes back whole."""
         ledger, now = self._ledger, self._ledger.clock.now()
         order = find_trade(ledger, call)
+        named = {"out_trade_no": call.content["out_trade_no"]} if "out_trade_no" in call.content else {}
         if call.fault == "cancel_again":
-            return {
-                "retry_flag": "Y",
-                **({"out_trade_no": call.content["out_trade_no"]} if order is None else _names(order)),
-            }
+            return {"retry_flag": "Y", **(_names(order) if order else named)}
         if order is None:
             offered = _offered(ledger, call)
             if offered is not None and offered.withdrawn_at is None:
                 offered.withdrawn_at = now
                 ledger.event("order_withdrawn", offered, now)
-            given = {name: call.content[name] for name in ("out_trade_no",) if name in call.content}
-            return {"retry_flag": "N", **given}
+            return {"retry_flag": "N", **named}
         if order.state != "TRADE_CLOSED":
             self._check_cancel(order, now)
         if order.paid_at and order.refundable_fen == order.total_fen:
             self._refunds.give_back(order, order.out_trade_no, order.total_fen, reason="", by_cancel=True)
-            order.cancelled = "refund"
         elif not order.paid_at and not order.closed_at:
             self._phone.close(order, now)
-            order.cancelled = "close"
         return {**_names(order), "retry_flag": "N", "action": "refund" if order.paid_at else "close"}
 
     def _check_cancel(self, order: Order, now: datetime) -> None:

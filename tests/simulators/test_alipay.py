@@ -102,6 +102,13 @@ class TestGate:
         response = await us.send("query", {"out_trade_no": "T2"})
         assert "交易不存在".encode("gbk") in response.body
 
+    async def test_bytes_that_are_no_text_are_refused_like_any_wrong_signature(self):
+        us = a_merchant_of_tests(charset="gbk")
+        request = us.request(us.signed(us.params("query", {"out_trade_no": "T1"})))
+        broken = replace(request, body=request.body + b"%FF%FF")
+        response = await exchange(us.simulator, broken)
+        assert code(us.read(response, "query")) == ("40002", "isv.invalid-signature")
+
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
