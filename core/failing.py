@@ -1,20 +1,25 @@
 """Work that raises: a mistake of ours, or something nobody has thought of. Its row comes back; a person hears of it.
 
 What counts is how often a row has been tried: tries that ended in silence count, too, but a case is opened by a failure
-only, and the next try that ends well closes it.
+only, and the next try that ends well closes it, or the sweep when the row has ended without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from core.cases import Cases
 from core.due import DueRow
+from core.models import StaffCase
+from core.states import CaseStatus
+from core.tenancy import across_institutions
 from core.transactions import atomically, rows
 
 CASE_AFTER_TRIES = 5
 CASE = "work_fails"
+SWEPT_AT_ONCE = 1000
 
 PAYMENT_OF: Mapping[str, str] = {
     "payment": "id",
@@ -59,6 +64,23 @@ class Failing:
                 )
 
         await atomically(write)
+
+    async def sweep(self) -> int:
+        """Close the cases of rows that have ended by another way than their own work; how many there were."""
+        with across_institutions("cases of work that has ended"):
+            found = await StaffCase.filter(kind=CASE, status=CaseStatus.OPEN).order_by("id").limit(SWEPT_AT_ONCE)
+        closed = 0
+        for case in found:
+            table, row_id = split_subject(case.subject)
+            due = await rows(
+                f"SELECT id FROM {table} WHERE institution_id = $1 AND id = $2 AND due_at IS NOT NULL",
+                case.institution_id,
+                UUID(row_id),
+            )
+            if not due:
+                await self.cases.settle(case.institution_id, (CASE,), case.subject)
+                closed += 1
+        return closed
 
     async def worked(self, table: str, due: DueRow) -> None:
         """It has not raised this time."""

@@ -330,8 +330,8 @@ PAGE: Mapping[str, Mapping[str, str]] = {
     },
     "returned_text": {
         "zh": "医院没有入账，钱已经原路退回。还要不要缴，以账单为准。",
-        "en": "The hospital did not book it and the money has gone back to where you paid from. The bill shows whether it"
-        " is still to be paid.",
+        "en": "The hospital did not book it and the money has gone back to where you paid from. The bill shows whether"
+        " it is still to be paid.",
     },
     "part_returning_text": {
         "zh": "下面有账单的钱正在原路退回，不用办手续：一般几分钟到账，银行卡可能要1至3个工作日。其余账单已缴费。",

@@ -36,7 +36,7 @@ from runtime.settings import Settings
 from runtime.sockets import listen
 from runtime.supervisor import Ready
 from scheduler import worker as scheduler_worker
-from scheduler.jobs import seals
+from scheduler.jobs import seals, settled_cases
 from scheduler.loops import Loop, loops
 from wire.http import HttpClient, Transport
 
@@ -240,6 +240,7 @@ async def worker(settings: Settings, stopping: asyncio.Event, *, programs: int =
                 ),
                 asyncio.create_task(housekeeping(services), name="housekeeping"),
                 asyncio.create_task(seals.run(services), name="seals"),
+                asyncio.create_task(settled_cases.run(services), name="settled_cases"),
             ]
             log.info("working", extra={"fields": {"program": services.outside.program}})
             if ready is not None:

@@ -209,7 +209,10 @@ class HospitalSimulator:
         ]
 
     def window_pay(self, bill_id: str, *, force: bool = False) -> str:
-        """A cashier takes the money; returns the receipt number. A locked bill is refused unless forced."""
+        """A cashier takes the money; returns the receipt number.
+
+        A locked bill is refused unless forced, one being booked always.
+        """
         now = self.settled()
         bill = self._free_bill(bill_id, now, force=force)
         booked = self._book(bill, now, confirm_no="", amount_fen=bill.to_pay_fen, paid_by="window")
@@ -693,7 +696,8 @@ class HospitalSimulator:
         bill = self.bill(bill_id)
         if bill.state(now) not in ("unpaid", "expired"):
             raise Refusal(f"BILL_{bill.state(now).upper()}")
-        if self._holder(bill_id, now) and not force:
+        being_booked = any(number in self._processing for number in self._numbers_on[bill_id])
+        if being_booked or (self._holder(bill_id, now) and not force):
             raise Refusal("LOCKED", "处方正在手机支付中")
         return bill
 

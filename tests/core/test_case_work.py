@@ -443,6 +443,27 @@ async def test_work_that_raises_again_and_again_is_a_case(house: House, table: s
     assert await house.services.case_work.counts(actor) == {}
 
 
+async def test_the_case_of_failing_work_closes_when_its_row_ends_by_another_way(house: House) -> None:
+    actor = await staff(house)
+    start = await started(house)
+    house.pay_sheet(start)
+    (loop,) = (loop for loop in house.loops() if loop.table == "payment")
+
+    async def raises(row: DueRow) -> None:
+        raise LookupError
+
+    for _ in range(CASE_AFTER_TRIES):
+        house.clock.advance(loop.lease)
+        await run_once(replace(loop, work=raises), house.services)
+    assert await house.services.failing.sweep() == 0
+    assert await house.services.case_work.counts(actor) == {"work_fails": 1}
+    await deliver_one(house.pay, house.receive)
+    await work(house, "inbound")
+    assert (await house.payment(start.order_no)).due_at is None
+    assert await house.services.failing.sweep() == 1
+    assert await house.services.case_work.counts(actor) == {}
+
+
 async def work(house: House, table: str) -> None:
     """What is due of one kind, once."""
     (loop,) = (loop for loop in house.loops() if loop.table == table)

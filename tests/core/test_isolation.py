@@ -386,6 +386,7 @@ async def test_every_service_method_names_its_institution(watch: Watch, called: 
     raising = DueRow(id=message.id, institution_id=here, attempts=9, lease_until=house.clock.now(), holder="walk")
     await services.failing.failed("message", raising, LookupError())
     await services.failing.worked("message", raising)
+    assert await services.failing.sweep() == 0
     await services.patients.payers_of(here, "", payment.his_patient_id)
     await services.patients.unbind(payer, patient)
     await house.bound(payer)

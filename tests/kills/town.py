@@ -230,7 +230,7 @@ class Town:
 
     def complain(self, text: str) -> None:
         self.ground.complaints.append(text)
-        self.note("!", text)
+        self.note("!", f"{text}: {self.why_not_still()}")
 
     # ------------------------------------------------------------ time
 
@@ -247,6 +247,14 @@ class Town:
         if any(proxy.busy() for proxy in self.proxies.values()):
             return False
         return all(is_asleep(pid) for pid in (*self.programs.pids(), self.machines.redis.pid))
+
+    def why_not_still(self) -> str:
+        """For whoever reads a trace in which time stands still."""
+        awake = [one.name for one in self.programs.all if one.pid and not is_asleep(one.pid)]
+        busy = [name for name, proxy in self.proxies.items() if proxy.busy()]
+        counters = f"{self._asking} {self._delivering} {self._database_away} {self._carrying}"
+        starting = self.programs.starting()
+        return f"asking, delivering, away, carrying {counters}, starting {starting}, busy {busy}, awake {awake}"
 
     def next_moment(self) -> datetime | None:
         world = self.world
