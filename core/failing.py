@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from core.cases import Cases
@@ -69,18 +70,20 @@ class Failing:
         """Close the cases of rows that have ended by another way than their own work; how many there were."""
         with across_institutions("cases of work that has ended"):
             found = await StaffCase.filter(kind=CASE, status=CaseStatus.OPEN).order_by("id").limit(SWEPT_AT_ONCE)
-        closed = 0
-        for case in found:
-            table, row_id = split_subject(case.subject)
-            due = await rows(
-                f"SELECT id FROM {table} WHERE institution_id = $1 AND id = $2 AND due_at IS NOT NULL",
-                case.institution_id,
-                UUID(row_id),
-            )
-            if not due:
-                await self.cases.settle(case.institution_id, (CASE,), case.subject)
-                closed += 1
-        return closed
+        return sum([await atomically(partial(self._settle_ended, case)) for case in found])
+
+    async def _settle_ended(self, case: StaffCase) -> bool:
+        """Under the lock that a failure takes, too: a row that is due again has its case."""
+        table, row_id = split_subject(case.subject)
+        found = await rows(
+            f"SELECT due_at FROM {table} WHERE institution_id = $1 AND id = $2 FOR NO KEY UPDATE",
+            case.institution_id,
+            UUID(row_id),
+        )
+        has_ended = all(row["due_at"] is None for row in found)
+        if has_ended:
+            await self.cases.settle(case.institution_id, (CASE,), case.subject)
+        return has_ended
 
     async def worked(self, table: str, due: DueRow) -> None:
         """It has not raised this time."""

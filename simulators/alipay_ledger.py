@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from simulators.alipay_books import BEIJING, Application, Merchant, Order, Refund, beijing_time, digits
 from simulators.alipay_faults import FAULTS, NAME
 from simulators.clock import Clock
 from simulators.faults import Faults
-from simulators.kit import Deliveries
+from simulators.payment_ledger import PaymentLedger
 
 REFUND_SHOWN_AFTER = timedelta(seconds=10)
 
@@ -27,10 +22,11 @@ class Reference:
     kind: str  # "trade_no" | "qr_code" | "page"
 
 
-class Ledger:
+class Ledger(PaymentLedger):
     """Orders stand under the merchant's account number and his own number, refunds within their order."""
 
     name = NAME
+    catalogue = FAULTS
 
     def __init__(
         self,
@@ -41,13 +37,7 @@ class Ledger:
         notice_delay: timedelta = timedelta(seconds=1),
         refund_delay: timedelta = REFUND_SHOWN_AFTER,
     ) -> None:
-        self.clock: Clock = clock
-        self.seed = seed
-        self.faults: Faults = faults if faults is not None else Faults(seed=seed)
-        self.faults.register(FAULTS)
-        self.deliveries: Deliveries = Deliveries()
-        self.notice_delay = notice_delay
-        self.refund_delay = refund_delay  # until a refund query knows a refund
+        super().__init__(clock=clock, faults=faults, seed=seed, notice_delay=notice_delay, refund_delay=refund_delay)
         self.merchants: dict[str, Merchant] = {}
         self.applications: dict[str, Application] = {}
         self.authorisations: dict[str, tuple[str, Application]] = {}  # app_auth_token → caller's app_id, merchant's app
@@ -55,37 +45,15 @@ class Ledger:
         self.refunds: dict[tuple[str, str, str], Refund] = {}
         self.trades: dict[str, Order] = {}  # by trade_no, once they exist
         self.references: dict[str, Reference] = {}
-        self.events: list[dict[str, Any]] = []
-        self._due: list[tuple[datetime, int, Callable[[datetime], None]]] = []
-        self._sequence = itertools.count(1)
 
     # --- values derived from the seed ---------------------------------------------------------------
-
-    def hash(self, *parts: object) -> str:
-        text = "\x1f".join([str(self.seed), *map(str, parts)])
-        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
     def new_trade_no(self, order: Order, at: datetime) -> str:
         """28 digits, the day first."""
         identity = self.hash("trade", order.merchant.pid, order.out_trade_no)
         return f"{at.astimezone(BEIJING):%Y%m%d}22001{digits(identity, 15)}"
 
-    def strikes(self, call: str, key: str) -> str:
-        """The short name of the specific fault that strikes, or ""."""
-        fault = self.faults.pick(self.name, call, key, specific=True)
-        return fault.name.removeprefix(f"{NAME}.") if fault else ""
-
     # --- what happens -------------------------------------------------------------------------------
-
-    def advance(self) -> None:
-        """Let everything happen whose time has come."""
-        now = self.clock.now()
-        while self._due and self._due[0][0] <= now:
-            at, _, happen = heapq.heappop(self._due)
-            happen(at)
-
-    def at(self, at: datetime, happen: Callable[[datetime], None]) -> None:
-        heapq.heappush(self._due, (at, next(self._sequence), happen))
 
     def event(self, kind: str, order: Order, at: datetime, **more: object) -> None:
         self.record(kind, at, pid=order.merchant.pid, out_trade_no=order.out_trade_no, **more)

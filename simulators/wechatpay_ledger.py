@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from simulators.clock import Clock
 from simulators.faults import Faults
-from simulators.kit import Deliveries
+from simulators.payment_ledger import PaymentLedger
 from simulators.wechatpay_books import Merchant, Order, Refund, beijing_time
 from simulators.wechatpay_faults import FAULTS, NAME
 
@@ -26,10 +21,11 @@ class Reference:
     kind: str
 
 
-class Ledger:
+class Ledger(PaymentLedger):
     """Orders and refunds stand under the number of whoever signs for them and the number he gave them."""
 
     name = NAME
+    catalogue = FAULTS
 
     def __init__(
         self,
@@ -40,27 +36,14 @@ class Ledger:
         notice_delay: timedelta = timedelta(seconds=1),
         refund_delay: timedelta = timedelta(seconds=30),
     ) -> None:
-        self.clock: Clock = clock
-        self.seed = seed
-        self.faults: Faults = faults if faults is not None else Faults(seed=seed)
-        self.faults.register(FAULTS)
-        self.deliveries: Deliveries = Deliveries()
-        self.notice_delay = notice_delay
-        self.refund_delay = refund_delay
+        super().__init__(clock=clock, faults=faults, seed=seed, notice_delay=notice_delay, refund_delay=refund_delay)
         self.merchants: dict[str, Merchant] = {}
         self.orders: dict[tuple[str, str], Order] = {}
         self.refunds: dict[tuple[str, str], Refund] = {}
         self.transactions: dict[str, Order] = {}  # the paid ones, by transaction_id
         self.references: dict[str, Reference] = {}
-        self.events: list[dict[str, Any]] = []
-        self._due: list[tuple[datetime, int, Callable[[datetime], None]]] = []
-        self._sequence = itertools.count(1)
 
     # --- values derived from the seed ---------------------------------------------------------------
-
-    def hash(self, *parts: object) -> str:
-        text = "\x1f".join([str(self.seed), *map(str, parts)])
-        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
     def serial(self, *parts: object) -> str:
         return "5" + self.hash("serial", *parts).upper()[:39]
@@ -69,22 +52,7 @@ class Ledger:
         """Of a payer whom nobody has named."""
         return "o" + self.hash("openid", order.merchant.mchid, order.out_trade_no)[:27]
 
-    def strikes(self, call: str, key: str) -> str:
-        """The short name of the specific fault that strikes, or ""."""
-        fault = self.faults.pick(self.name, call, key, specific=True)
-        return fault.name.removeprefix(f"{NAME}.") if fault else ""
-
     # --- what happens -------------------------------------------------------------------------------
-
-    def advance(self) -> None:
-        """Let everything happen whose time has come."""
-        now = self.clock.now()
-        while self._due and self._due[0][0] <= now:
-            at, _, happen = heapq.heappop(self._due)
-            happen(at)
-
-    def at(self, at: datetime, happen: Callable[[datetime], None]) -> None:
-        heapq.heappush(self._due, (at, next(self._sequence), happen))
 
     def event(self, kind: str, order: Order, at: datetime, **more: object) -> None:
         self.record(kind, at, mchid=order.merchant.mchid, out_trade_no=order.out_trade_no, **more)

@@ -66,7 +66,8 @@ def entries_of(file: BinaryIO, *, day: date, seller_id: str = "") -> Iterator[St
             with _opened(archive, entry) as content:
                 yield from rows_of(_lines(content), encoding, day=day, seller_id=seller_id)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        # Not its text: it may hold names from the archive.
+        # All that zipfile raises for bytes that lie (of a list of entries, an encryption, a packing). Not its text: it
+        # may hold names from the archive.
         raise UnreadableBill(f"the archive is damaged: {type(error).__name__}") from None
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.x509 import load_pem_x509_certificates
@@ -27,11 +25,9 @@ from simulators.alipay_keys import (
     verify,
 )
 from simulators.kit import Request
-from tests.support.vectors import all_vector_folders
+from tests.support.vectors import vectors_folder
 
-FOLDER = next((path for path in all_vector_folders("alipay") if (path / "aes.json").exists()), Path("missing"))
-
-pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the vectors are not here")
+FOLDER = vectors_folder("alipay")
 
 
 def read(name: str) -> Any:

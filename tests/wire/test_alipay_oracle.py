@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from importlib import import_module
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -16,7 +17,7 @@ from wire.alipay.envelope import check_content, read_content, read_envelope
 from wire.alipay.signing import FormRule, is_signed, read_signed_form, request_message, sign_text
 from wire.keys import SigningKey
 
-sdk: Any = pytest.importorskip("alipay.aop.api.util.SignatureUtils", reason="an oracle, never used by the product")
+sdk: Any = import_module("alipay.aop.api.util.SignatureUtils")
 
 MESSAGES = 200
 THEIRS_SIGNS_EVERY = 13
