@@ -67,9 +67,7 @@ class RedReceipts:
 
     async def _about(self, payment: Payment, confirmation: Confirmation, amounts: dict[str, Fen]) -> list[PaymentLine]:
         """The lines of these bills. One red receipt may span what was booked in several parts and names one of them."""
-        lines = await self.steps.lines(payment)
-        branch = {line.branch for line in lines if line.confirmation_id == confirmation.id}
-        about = [line for line in lines if line.his_bill_id in amounts and line.branch in branch]
+        about = [line for line in await self.steps.lines(payment) if line.his_bill_id in amounts]
         parts = {confirmation.id, *(line.confirmation_id for line in about)}
         for part in await scoped(payment.institution_id).find(Confirmation, payment_id=payment.id):
             if part.id in parts and part.status is ConfirmationStatus.OPEN:

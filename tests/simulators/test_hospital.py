@@ -62,6 +62,16 @@ async def test_a_weak_his_books_twice_what_is_sent_again_while_it_is_still_booki
     assert weak.times_booked(number) == 2
 
 
+async def test_the_window_cannot_take_a_bill_that_is_being_booked(connected: Connected) -> None:
+    number, _, order = await connected.a_locked_bill()
+    connected.simulator.faults.script("hospital.books_slowly")
+    await connected.hospital.confirm_payment(connected.site, order)
+    with pytest.raises(Refusal, match="LOCKED"):
+        connected.simulator.window_pay(number, force=True)
+    connected.clock.advance(timedelta(minutes=2))
+    assert connected.times_booked(number) == 1
+
+
 @pytest.mark.parametrize(("asked_between", "times"), [(False, 2), (True, 1)])
 async def test_a_weak_his_takes_back_twice_what_is_sent_twice_blindly(asked_between: bool, times: int) -> None:
     weak = a_hospital(weak=True)
