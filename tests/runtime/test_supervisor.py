@@ -42,9 +42,9 @@ def note(name):
 
 def sleeps(name):
     def run(ready):
+        signal.signal(signal.SIGTERM, lambda *_: (note(name + "-stopped"), sys.exit(0)))
         note(name)
         ready()
-        signal.signal(signal.SIGTERM, lambda *_: (note(name + "-stopped"), sys.exit(0)))
         while True:
             time.sleep(0.05)
     return run
